@@ -1,0 +1,44 @@
+"""One file for each question asked of checkpoints; the registry below is all there is.
+
+From an analysis follow its command with options and help, its file's schema, its place in the report and its row in
+the registry's tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol, cast
+
+from analyses import asymmetry, distance, evaluate, hessian, interpolate
+
+
+class Analysis(Protocol):
+    """What a module in the registry holds.
+
+    `compute(problem, *checkpoints, options, progress, device, dtype)` answers the question, `label`, `words`,
+    `figure` and `table` show stored results of one label, several runs at a time.
+    """
+
+    NAME: str
+    TITLE: str
+    QUESTION: str
+    TEXT: str
+    EXAMPLE: str
+    CAPTION: str
+    TAKES: tuple[int, int]
+    Options: type
+    Result: type
+    compute: Callable[..., Any]
+    label: Callable[[Any], str]
+    words: Callable[..., tuple[str, str]]
+    figure: Callable[..., Any]
+    table: Callable[..., Any]
+
+
+# in the order of a report; a test holds each module against the protocol
+REGISTRY = cast("tuple[Analysis, ...]", (evaluate, hessian, interpolate, asymmetry, distance))
+
+
+def named(name: str) -> Analysis | None:
+    """The analysis of that name, if there is one."""
+    return next((analysis for analysis in REGISTRY if analysis.NAME == name), None)

@@ -1,0 +1,83 @@
+"""Asks every question of a pair of checkpoints and writes one report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from analyses import REGISTRY
+from analyses.pages import page, read
+from analyses.run import ask
+from landscape.errors import InputError
+from landscape.files import refuse_existing
+from landscape.options import make
+from landscape.report import write
+from landscape.types import Progress, quiet
+
+if TYPE_CHECKING:
+    from landscape.checkpoint import Checkpoint
+    from landscape.problem import Problem
+
+REPORT = "report.html"
+
+
+def compare(
+    problem: Problem,
+    checkpoints: Sequence[Checkpoint],
+    paths: Sequence[Path],
+    directory: Path,
+    *,
+    batch_size: int = 500,
+    force: bool = False,
+    device: str = "cpu",
+    dtype: str = "float32",
+    progress: Progress = quiet,
+) -> Path:
+    """Run every analysis on a pair and write `report.html` beside the results.
+
+    Args:
+        problem: What both were trained on.
+        checkpoints: The two.
+        paths: Their files, as the user named them.
+        directory: Where to write; made if it does not exist.
+        batch_size: Examples in a forward pass.
+        force: Whether files that exist may be replaced.
+        device: Where to compute.
+        dtype: Floating point type.
+        progress: Told (analyses done, analyses in all).
+
+    Returns:
+        The report.
+
+    Raises:
+        UsageError: If a file exists and `force` is not set.
+        InputError: If the directory cannot be made.
+    """
+    outs = [directory / f"{analysis.NAME}.h5" for analysis in REGISTRY]
+    for path in (*outs, directory / REPORT):
+        refuse_existing(path, force)
+    make_directory(directory)
+    for done, (analysis, out) in enumerate(zip(REGISTRY, outs, strict=True)):
+        options: object = make(analysis.Options, {"batch_size": batch_size})
+        progress(done, len(REGISTRY), analysis.NAME)
+        ask(analysis, problem, checkpoints, paths, options, out, force=force, device=device, dtype=dtype)
+    progress(len(REGISTRY), len(REGISTRY), "report")
+    names = " and ".join(checkpoint.name for checkpoint in checkpoints)
+    write(page([read(out) for out in outs], f"{names}: where in the valley?"), directory / REPORT, force)
+    return directory / REPORT
+
+
+def make_directory(directory: Path) -> None:
+    """Make a directory and those above it.
+
+    Args:
+        directory: The directory; fine if it exists.
+
+    Raises:
+        InputError: If it cannot be made.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{directory} cannot be made: {error.strerror}", "choose another --out") from error

@@ -1,0 +1,231 @@
+"""How good are the checkpoints, what did they cost, and how did training go?
+
+Loss and error on training and test data with recalibrated BatchNorm statistics and with the stored ones, cost in
+passes, and the curves recorded during training.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from landscape.options import option
+from landscape.result import Array, quantity
+from landscape.training.methods import labels
+from landscape.types import Progress, quiet
+from landscape.wording import number, percent, seeds
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+    from landscape.checkpoint import Checkpoint
+    from landscape.problem import Problem
+    from landscape.report import Table
+
+NAME = "evaluate"
+TITLE = "Errors, cost and training"
+QUESTION = "What are the test errors, and what did they cost?"
+TEXT = "loss and error of checkpoints, their cost in passes, and their training curves"
+EXAMPLE = "landscape evaluate sgd.pt sgd-sam.pt"
+TAKES = (1, 100)
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of the evaluation."""
+
+    batch_size: int = option(500, "examples in a forward pass", low=2)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Checkpoints and how they came to be.
+
+    Attributes:
+        names: Labels of the checkpoints.
+        methods: Their training methods.
+        states: "complete", "unfinished", "diverged" or "weights" for each.
+        split: "train" and "test".
+        loss: Loss with recalibrated BatchNorm statistics, shape (checkpoints, 2).
+        error: Error likewise.
+        stored_loss: Loss with the statistics stored in the checkpoint, shape (checkpoints, 2).
+        stored_error: Error likewise.
+        norm: ‖θ‖₂, shape (checkpoints,).
+        parameters: D, for each checkpoint.
+        step: Steps made, shape (checkpoints,).
+        cost: Cost relative to SGD over the same steps, shape (checkpoints,); NaN for weights from elsewhere.
+        epoch_loss: Mean training loss in each epoch, as trained, shape (checkpoints, epochs), NaN where none.
+        epoch_error: Mean training error likewise.
+        evaluated: Epochs after which the test data were evaluated, shape (checkpoints, evaluations), NaN where none.
+        test_loss: Test loss there.
+        test_error: Test error there.
+    """
+
+    names: tuple[str, ...]
+    methods: tuple[str, ...]
+    states: tuple[str, ...]
+    split: Array = quantity("1", "part of the data", "split")
+    loss: Array = quantity("nats", "mean loss, recalibrated statistics", "checkpoint", "split")
+    error: Array = quantity("1", "mean error, recalibrated statistics", "checkpoint", "split")
+    stored_loss: Array = quantity("nats", "mean loss, stored statistics", "checkpoint", "split")
+    stored_error: Array = quantity("1", "mean error, stored statistics", "checkpoint", "split")
+    norm: Array = quantity("theta", "norm of theta", "checkpoint")
+    parameters: Array = quantity("1", "number of parameters", "checkpoint")
+    step: Array = quantity("1", "optimizer steps made", "checkpoint")
+    cost: Array = quantity("1", "cost relative to SGD", "checkpoint")
+    epoch_loss: Array = quantity("nats", "training loss during the epoch", "checkpoint", "epoch")
+    epoch_error: Array = quantity("1", "training error during the epoch", "checkpoint", "epoch")
+    evaluated: Array = quantity("epochs", "epochs made when test data were evaluated", "checkpoint", "evaluation")
+    test_loss: Array = quantity("nats", "test loss on the way", "checkpoint", "evaluation")
+    test_error: Array = quantity("1", "test error on the way", "checkpoint", "evaluation")
+
+
+Result = Evaluation
+SPLITS = ("train", "test")
+
+
+def compute(
+    problem: Problem,
+    *checkpoints: Checkpoint,
+    options: Options = Options(),
+    progress: Progress = quiet,
+    device: str = "cpu",
+    dtype: str = "float32",
+) -> Evaluation:
+    """Evaluate checkpoints.
+
+    Args:
+        problem: What they were trained on.
+        *checkpoints: One or more.
+        options: Options of the evaluation.
+        progress: Told (checkpoints done, checkpoints in all).
+        device: Where to compute.
+        dtype: Floating point type of weights and computation.
+
+    Returns:
+        What they are worth.
+    """
+    import torch
+
+    from landscape.surface import Surface
+
+    surface = Surface(problem, batch_size=options.batch_size, device=device, dtype=getattr(torch, dtype))
+    values = np.empty((2, 2, len(checkpoints), 2))  # rule, loss and error, checkpoint, split
+    for i, checkpoint in enumerate(checkpoints):
+        for rule in (0, 1):
+            surface.at(checkpoint, recalibrated=rule == 0)
+            for s, name in enumerate(SPLITS):
+                score = surface.score(name)
+                values[rule, :, i, s] = float(score.loss), float(score.error)
+        progress(i + 1, len(checkpoints), checkpoint.name)
+    curves = [_curves(checkpoint, len(problem.train)) for checkpoint in checkpoints]
+    padded = {key: _pad([c[key] for c in curves]) for key in curves[0]}
+    return Evaluation(
+        names=tuple(c.name for c in checkpoints),
+        methods=tuple(c.method for c in checkpoints),
+        states=tuple(c.state for c in checkpoints),
+        split=np.array(SPLITS),
+        loss=values[0, 0],
+        error=values[0, 1],
+        stored_loss=values[1, 0],
+        stored_error=values[1, 1],
+        norm=np.array([float(torch.linalg.vector_norm(c.theta.double())) for c in checkpoints]),
+        parameters=np.array([c.layout.size for c in checkpoints]),
+        step=np.array([c.step for c in checkpoints]),
+        cost=np.array([c.cost for c in checkpoints]),
+        **padded,
+    )
+
+
+def _curves(checkpoint: Checkpoint, n: int) -> dict[str, Array]:
+    """Means over epochs of what was recorded at each step, and the test values."""
+    history = {key: value.numpy() for key, value in checkpoint.history.items()}
+    epochs = int(checkpoint.settings.get("epochs") or 0)
+    per_epoch = max(1, checkpoint.steps // epochs) if epochs else 1
+    steps = {key: history.get(key, np.empty(0)) for key in ("loss", "error")}
+    return {
+        **{f"epoch_{key}": v.reshape(-1, per_epoch).astype(float).mean(1) for key, v in steps.items()},
+        "evaluated": history.get("evaluated", np.empty(0)) / per_epoch,
+        "test_loss": history.get("test_loss", np.empty(0)),
+        "test_error": history.get("test_error", np.empty(0)),
+    }
+
+
+def _pad(rows: list[Array]) -> Array:
+    longest = max(len(row) for row in rows)
+    return np.stack([np.pad(row.astype(float), (0, longest - len(row)), constant_values=np.nan) for row in rows])
+
+
+def label(result: Evaluation) -> str:
+    """What the set of checkpoints is called."""
+    return " | ".join(labels(result.names, result.methods))
+
+
+def words(*results: Evaluation) -> tuple[str, str]:
+    """Test errors from best to worst with their cost, over seeds."""
+    names = labels(results[0].names, results[0].methods)
+    test = np.array([r.error[:, 1] for r in results])
+    order = np.argsort(test.mean(0), kind="stable")
+    answer = "; ".join(f"{names[i]} {percent(test[:, i])}" for i in order) + seeds(len(results))
+    costs = np.array([r.cost for r in results]).mean(0)
+    known = [f"{names[i]} {number(float(costs[i]))}×" for i in order if not np.isnan(costs[i])]
+    return f"test error {answer}", f"cost relative to SGD: {', '.join(known)}" if known else ""
+
+
+CAPTION = (
+    "Training curves: thin lines are runs of one seed, thick lines their mean. Training error is the mean over each "
+    "epoch as trained; test error was evaluated with the running statistics of that moment."
+)
+
+
+def figure(*results: Evaluation) -> Figure:
+    """Training loss, and test error, against epochs."""
+    from plotly.subplots import make_subplots
+
+    from landscape.style import layout
+
+    drawn = make_subplots(rows=1, cols=2, horizontal_spacing=0.12)
+    for i in range(len(results[0].names)):
+        epochs = [np.arange(1, r.epoch_loss.shape[1] + 1) for r in results]
+        _draw(drawn, 1, i, results, [(x, r.epoch_loss[i]) for x, r in zip(epochs, results, strict=True)])
+        _draw(drawn, 2, i, results, [(r.evaluated[i], r.test_error[i]) for r in results])
+    layout(drawn, ("epochs", "epochs"), ("training loss (nats)", "test error"))
+    drawn.update_yaxes(type="log", row=1, col=1)
+    drawn.update_yaxes(tickformat=".1%", row=1, col=2)
+    return drawn
+
+
+def _draw(
+    drawn: Figure, column: int, i: int, results: tuple[Evaluation, ...], curves: list[tuple[Array, Array]]
+) -> None:
+    from landscape.style import mark, plain
+
+    name = labels(results[0].names, results[0].methods)[i]
+    method = results[0].methods[i]
+    style = mark(method if len(set(results[0].methods)) == len(results[0].methods) else i)
+    about = {"name": plain(name), "legendgroup": name, "row": 1, "col": column, "mode": "lines"}
+    if len(curves) > 1:
+        for x, y in curves:
+            drawn.add_scatter(x=x, y=y, line=style.line(1), opacity=0.35, showlegend=False, hoverinfo="skip", **about)
+    if len({len(y) for _, y in curves}) == 1:
+        mean = np.mean([y for _, y in curves], axis=0)
+        drawn.add_scatter(x=curves[0][0], y=mean, line=style.line(2.5), showlegend=column == 1, **about)
+
+
+def table(*results: Evaluation) -> Table:
+    """One row for each checkpoint."""
+    from landscape.report import Table
+
+    about = ("checkpoint", "method", "state", "train loss (nats)", "test loss (nats)", "train error", "test error")
+    columns = (*about, "test error, stored statistics", "‖θ‖", "steps", "cost (SGD = 1)")
+    rows = [
+        (r.names[i], r.methods[i], r.states[i], float(r.loss[i, 0]), float(r.loss[i, 1]), float(r.error[i, 0]),
+         float(r.error[i, 1]), float(r.stored_error[i, 1]), float(r.norm[i]), int(r.step[i]), float(r.cost[i]))
+        for r in results
+        for i in range(len(r.names))
+    ]  # fmt: skip
+    return Table(
+        "Checkpoints", columns, tuple(rows), "BatchNorm statistics recomputed on training data where not said."
+    )

@@ -1,0 +1,191 @@
+"""From stored results to the page of a report: nothing is computed again.
+
+Results of one analysis with the same label are runs of one experiment and share a figure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from analyses import REGISTRY, Analysis, named
+from landscape import store
+from landscape.errors import InputError
+from landscape.report import Finding, Page, Panel, Section, Table
+from landscape.result import Provenance
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A result as it was read.
+
+    Attributes:
+        path: The file.
+        analysis: The question.
+        result: The answer.
+        provenance: Where it comes from.
+    """
+
+    path: Path
+    analysis: Analysis
+    result: Any
+    provenance: Provenance
+
+
+def read(path: Path) -> Stored:
+    """Read a result of any analysis.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The result with its analysis.
+
+    Raises:
+        InputError: If the file cannot be used or its analysis is not known.
+    """
+    provenance = store.provenance(path)
+    analysis = named(provenance.analysis)
+    if analysis is None:
+        raise InputError(f"{path} holds a result of '{provenance.analysis}', which is not known", "update the toolkit")
+    return Stored(path, analysis, store.load(path, analysis.Result), provenance)
+
+
+def page(stored: Sequence[Stored], title: str = "") -> Page:
+    """Put results together.
+
+    Args:
+        stored: Results, in any order.
+        title: Title of the page; by default the problem's name.
+
+    Returns:
+        The page.
+    """
+    sections, findings = [], []
+    for analysis in REGISTRY:
+        groups = _groups([s for s in stored if s.analysis is analysis])
+        if not groups:
+            continue
+        answers = [analysis.words(*(s.result for s in group)) for group in groups.values()]
+        sections.append(
+            Section(
+                title=analysis.TITLE,
+                question=analysis.QUESTION,
+                findings=tuple(
+                    f"{label}: {answer}. {detail}." if detail else f"{label}: {answer}."
+                    for label, (answer, detail) in zip(groups, answers, strict=True)
+                ),
+                panels=tuple(_panel(label, group) for label, group in groups.items()),
+            )
+        )
+        findings += [
+            Finding(
+                question=analysis.QUESTION if len(groups) == 1 else f"{analysis.QUESTION} {label}",
+                answer=answer[0].upper() + answer[1:],
+                detail=detail,
+            )
+            for label, (answer, detail) in zip(groups, answers, strict=True)
+        ]
+    problems = sorted({_short(s.provenance.problem) for s in stored})
+    return Page(
+        title=title or f"Loss landscape of {' and '.join(problems) or 'nothing yet'}",
+        lead=_lead(stored, problems),
+        findings=tuple(findings),
+        tables=tuple(_checkpoints(stored)),
+        sections=tuple(sections),
+        warnings=tuple(_warnings(stored)),
+        provenance=(_provenance(stored),) if stored else (),
+    )
+
+
+def _groups(stored: Sequence[Stored]) -> dict[str, list[Stored]]:
+    """Results by label, in the order in which labels come first."""
+    groups: dict[str, list[Stored]] = {}
+    for one in stored:
+        groups.setdefault(one.analysis.label(one.result), []).append(one)
+    return groups
+
+
+def _panel(label: str, group: Sequence[Stored]) -> Panel:
+    analysis, results = group[0].analysis, [s.result for s in group]
+    answer, detail = analysis.words(*results)
+    about = group[0].provenance
+    rule = next((r.batchnorm for r in results if hasattr(r, "batchnorm")), "")
+    return Panel(
+        title=label,
+        figure=analysis.figure(*results),
+        caption=analysis.CAPTION + (f" BatchNorm statistics: {rule}." if rule else ""),
+        command="\n".join(s.provenance.command for s in group),
+        summary=f"{answer}. {detail}",
+        data=analysis.table(*results),
+        source={
+            "files": ", ".join(str(s.path) for s in group),
+            "options": ", ".join(f"{key} = {value}" for key, value in about.options.items()),
+            "device and dtype": f"{about.device}, {about.dtype}",
+            "computed": f"{about.created}, {about.seconds:g} s",
+        },
+    )
+
+
+def _checkpoints(stored: Sequence[Stored]) -> list[Table]:
+    """The table of checkpoints of every evaluation."""
+    groups = _groups([s for s in stored if s.analysis.NAME == "evaluate"])
+    return [group[0].analysis.table(*(s.result for s in group)) for group in groups.values()]
+
+
+def _short(spec: str) -> str:
+    """A spec without its directory."""
+    name, colon, rest = spec.partition(":")
+    return f"{Path(name).name if colon else name}{':' + rest if name.endswith('.py') else ''}" + (
+        f"/{rest.rpartition('/')[2]}" if colon and not name.endswith(".py") else ""
+    )
+
+
+def _lead(stored: Sequence[Stored], problems: Sequence[str]) -> str:
+    if not stored:
+        return "No results were given."
+    inputs = {digest for s in stored for digest in s.provenance.inputs.values()}
+    what = f"{len(inputs)} checkpoints of {', '.join(problems)}"
+    return f"{what}: where in the valley they sit, how sharp it is there, and what it means for their test errors."
+
+
+def _warnings(stored: Sequence[Stored]) -> list[str]:
+    found = []
+    for s in stored:
+        converged = getattr(s.result, "converged", np.array(True))
+        status = getattr(s.result, "status", np.array(0))
+        if not np.all(converged):
+            found.append(f"{s.path.name}: some eigenvalues did not converge, see the table")
+        if np.any(status):
+            found.append(f"{s.path.name}: {int(np.sum(status != 0))} points or directions could not be measured")
+    if len({s.provenance.problem for s in stored}) > 1:
+        found.append("The results are of different problems.")
+    if len({s.provenance.versions.get("torch") for s in stored}) > 1:
+        found.append("The results were computed with different versions of torch.")
+    return found
+
+
+def _provenance(stored: Sequence[Stored]) -> Table:
+    rows = [
+        (s.path.name, s.analysis.NAME, name, digest[:16], s.provenance.problem, s.provenance.data[:16],
+         s.provenance.device, s.provenance.dtype, s.provenance.versions.get("torch"), s.provenance.created)
+        for s in stored
+        for name, digest in s.provenance.inputs.items()
+    ]  # fmt: skip
+    columns = (
+        "file",
+        "analysis",
+        "checkpoint",
+        "SHA-256",
+        "problem",
+        "data SHA-256",
+        "device",
+        "dtype",
+        "torch",
+        "created",
+    )
+    return Table("What was read", columns, tuple(rows))

@@ -1,0 +1,105 @@
+"""Asks one question of checkpoints and keeps the answer: compute, provenance, file."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from landscape import store
+from landscape.files import refuse_existing
+from landscape.options import as_dict
+from landscape.result import Provenance
+from landscape.types import Progress, quiet
+
+if TYPE_CHECKING:
+    from analyses import Analysis
+    from landscape.checkpoint import Checkpoint
+    from landscape.problem import Problem
+
+
+def ask(
+    analysis: Analysis,
+    problem: Problem,
+    checkpoints: Sequence[Checkpoint],
+    paths: Sequence[Path],
+    options: Any,
+    out: Path,
+    *,
+    force: bool = False,
+    device: str = "cpu",
+    dtype: str = "float32",
+    progress: Progress = quiet,
+) -> Any:
+    """Compute an analysis and write its result.
+
+    Args:
+        analysis: The question.
+        problem: What the checkpoints were trained on.
+        checkpoints: Whom to ask.
+        paths: Their files, as the user named them.
+        options: The analysis's options.
+        out: File to write.
+        force: Whether it may be replaced.
+        device: Where to compute.
+        dtype: Floating point type, "float32" or "float64".
+        progress: Told how far it is.
+
+    Returns:
+        The result.
+
+    Raises:
+        UsageError: If the file exists and `force` is not set, or an option is wrong.
+        InputError: If the place cannot be written to.
+        ResourceError: If the disk is full.
+    """
+    from landscape.training.run import versions
+
+    refuse_existing(out, force)
+    began = time.monotonic()
+    result = analysis.compute(problem, *checkpoints, options=options, progress=progress, device=device, dtype=dtype)
+    provenance = Provenance(
+        analysis=analysis.NAME,
+        command=command(analysis, paths, options, out, problem.spec, dtype),
+        options=as_dict(options),
+        problem=problem.spec,
+        data=checkpoints[0].data,
+        inputs={c.name: c.sha256 for c in checkpoints},
+        device=device,
+        dtype=dtype,
+        versions=versions(),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        seconds=round(time.monotonic() - began, 3),
+    )
+    store.save(out, result, provenance, force)
+    return result
+
+
+def command(
+    analysis: Analysis, paths: Sequence[Path], options: Any, out: Path, spec: str, dtype: str = "float32"
+) -> str:
+    """The shell command that asks the same again, options at their defaults left out."""
+    words = ["landscape", analysis.NAME, *_files(analysis, paths)]
+    for field in dataclasses.fields(options):
+        value, name = getattr(options, field.name), field.name.replace("_", "-")
+        if value != field.default:
+            words += [f"--{'' if value else 'no-'}{name}"] if isinstance(value, bool) else [f"--{name}", str(value)]
+    if dtype != "float32":
+        words += ["--dtype", dtype]
+    return shlex.join([*words, "--problem", spec, "--out", str(out)])
+
+
+def _files(analysis: Analysis, paths: Sequence[Path]) -> list[str]:
+    names = [str(path) for path in paths]
+    return [names[0], "--toward", *names[1:]] if analysis.NAME == "asymmetry" and len(names) > 1 else names
+
+
+def default_out(analysis: Analysis, paths: Sequence[Path]) -> Path:
+    """The file of a result where the user names none: beside the first checkpoint, named after all of them."""
+    stems = [path.stem for path in paths]
+    name = "--".join(stems) if len(stems) <= 3 else f"{stems[0]}--and-{len(stems) - 1}-more"
+    return paths[0].with_name(f"{name}.{analysis.NAME}.h5")

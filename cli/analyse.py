@@ -1,0 +1,103 @@
+"""One command for each analysis in the registry, made from it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from analyses import Analysis
+from cli import options
+from cli.progress import say, shown
+
+_SMALL = 1000  # entries of an array that --json prints
+
+
+def command(analysis: Analysis) -> click.Command:
+    """The click command of an analysis.
+
+    Args:
+        analysis: A module of the registry.
+
+    Returns:
+        The command, named after it.
+    """
+    least, most = analysis.TAKES
+    second = analysis.NAME == "asymmetry"  # its other checkpoint is an option
+
+    @click.command(name=analysis.NAME, help=_help(analysis), epilog=f"\b\nExample:\n  {analysis.EXAMPLE}")
+    @click.argument("files", nargs=1 if second else -1, required=True, type=click.Path(path_type=Path))
+    @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="result to write (HDF5)")
+    @options.from_fields(analysis.Options)
+    @options.problem
+    @click.option("--dtype", type=click.Choice(["float32", "float64"]), default="float32", show_default=True)
+    @options.device
+    @options.force
+    @options.common
+    def run(files: Any, out: Path | None, problem: str | None, dtype: str, device: str, **rest: Any) -> None:
+        paths = [files, *([rest.pop("toward")] if rest.get("toward") else [])] if second else list(files)
+        rest.pop("toward", None)
+        if not least <= len(paths) <= most:
+            wanted = f"{least}" if least == most else f"{least} or more"
+            raise click.UsageError(f"{analysis.NAME} takes {wanted} checkpoints, got {len(paths)}")
+        _run(analysis, paths, out, problem, dtype, device, **rest)
+
+    if second:
+        toward = click.option("--toward", type=click.Path(path_type=Path), help="checkpoint to look toward")
+        run = toward(run)
+    return run
+
+
+def _help(analysis: Analysis) -> str:
+    text = analysis.TEXT[0].upper() + analysis.TEXT[1:]
+    return f"{text}.\n\n{analysis.QUESTION} The result goes to --out, or beside the first checkpoint."
+
+
+def _run(
+    analysis: Analysis, paths: list[Path], out: Path | None, spec: str | None, dtype: str, device: str,
+    force: bool, debug: bool, as_json: bool, quiet: bool, **flags: Any,
+) -> None:  # fmt: skip
+    from analyses.run import ask, default_out
+    from landscape.device import choose
+    from landscape.files import refuse_existing
+    from landscape.opening import open_checkpoints
+    from landscape.options import make
+
+    chosen: object = make(analysis.Options, options.given(flags))
+    out = out or default_out(analysis, paths)
+    refuse_existing(out, force)
+    problem, checkpoints = open_checkpoints(paths, spec, (lambda text: None) if quiet else say)
+    with shown(analysis.NAME, silent=quiet) as progress:
+        result = ask(
+            analysis, problem, checkpoints, paths, chosen, out,
+            force=force, device=choose(device), dtype=dtype, progress=progress,
+        )  # fmt: skip
+    answer, detail = analysis.words(result)
+    if as_json:
+        click.echo(json.dumps({"out": str(out), "answer": answer, "detail": detail, "result": _plain(result)}))
+    else:
+        click.echo(f"{analysis.label(result)}: {answer}")
+        if detail:
+            click.echo(f"  {detail}")
+        click.echo(f"  written to {out}")
+
+
+def _plain(result: Any) -> dict[str, Any]:
+    """Fields of a result that are small enough to print; NaN becomes null."""
+
+    def clean(value: Any) -> Any:
+        if isinstance(value, list):
+            return [clean(v) for v in value]
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    found = {f.name: getattr(result, f.name) for f in dataclasses.fields(result)}
+    return {
+        key: clean(value.tolist() if isinstance(value, np.ndarray) else value)
+        for key, value in found.items()
+        if not isinstance(value, np.ndarray) or value.size <= _SMALL
+    }

@@ -1,0 +1,156 @@
+"""`landscape compare`, `report`, `demo`, `inspect` and `methods`: what puts results before the eye."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cli import options
+from cli.progress import say, shown
+
+_FILE = click.Path(path_type=Path)
+
+
+@click.command(epilog="\b\nExample:\n  landscape compare sgd.pt sgd-sam.pt --out pair/")
+@click.argument("a", type=_FILE)
+@click.argument("b", type=_FILE)
+@click.option("--out", required=True, type=_FILE, help="directory for the results and report.html")
+@click.option("--batch-size", default=500, show_default=True, type=click.IntRange(min=2), help="examples in a pass")
+@options.problem
+@click.option("--dtype", type=click.Choice(["float32", "float64"]), default="float32", show_default=True)
+@options.device
+@options.force
+@options.common
+def compare(
+    a: Path, b: Path, out: Path, batch_size: int, problem: str | None, dtype: str, device: str,
+    force: bool, debug: bool, as_json: bool, quiet: bool,
+) -> None:  # fmt: skip
+    """Ask every question of the pair A and B and write one report."""
+    from analyses.compare import compare as run
+    from landscape.device import choose
+    from landscape.opening import open_checkpoints
+
+    found, pair = open_checkpoints([a, b], problem, (lambda text: None) if quiet else say)
+    with shown("compare", silent=quiet) as progress:
+        made = run(
+            found, pair, [a, b], out, batch_size=batch_size, force=force, device=choose(device), dtype=dtype,
+            progress=progress,
+        )  # fmt: skip
+    _told(made, as_json)
+
+
+@click.command(epilog="\b\nExample:\n  landscape report pair/*.h5 --out report.html")
+@click.argument("files", nargs=-1, required=True, type=_FILE)
+@click.option("--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="HTML file to write")
+@click.option("--title", default="", help="title of the page")
+@options.force
+@options.common
+def report(
+    files: tuple[Path, ...], out: Path, title: str, force: bool, debug: bool, as_json: bool, quiet: bool
+) -> None:
+    """Put stored results FILES (.h5) into one offline HTML page; runs of one experiment share a figure."""
+    from analyses.pages import page, read
+    from landscape.files import refuse_existing
+    from landscape.report import write
+
+    refuse_existing(out, force)
+    write(page([read(path) for path in files], title), out, force)
+    _told(out, as_json)
+
+
+@click.command(epilog="\b\nExample:\n  landscape demo --out demo/")
+@click.option("--out", required=True, type=_FILE, help="directory for checkpoints, results and report.html")
+@click.option("--seeds", default=3, show_default=True, type=click.IntRange(min=1), help="runs of each method")
+@click.option("--jobs", type=click.IntRange(min=1), help="worker processes  [default: one for each processor]")
+@options.force
+@options.common
+def demo(out: Path, seeds: int, jobs: int | None, force: bool, debug: bool, as_json: bool, quiet: bool) -> None:
+    """Train SGD, SAM, PSAM and the runs that switch on handwritten digits, study the pairs, write a report.
+
+    Takes about a minute on two processors, offline. What is there already is not made again.
+    """
+    from analyses.demo import run
+
+    with shown("demo", silent=quiet) as progress:
+        made = run(out, seeds, jobs=jobs, force=force, progress=progress)
+    _told(made, as_json)
+
+
+def _told(path: Path, as_json: bool) -> None:
+    click.echo(json.dumps({"out": str(path)}) if as_json else f"report: {path}")
+
+
+@click.command(epilog="\b\nExample:\n  landscape inspect sgd.pt")
+@click.argument("file", type=_FILE)
+@options.common
+def inspect(file: Path, debug: bool, as_json: bool, quiet: bool) -> None:
+    """Print what a checkpoint (.pt) or a result (.h5) holds and how it was made."""
+    told = _result(file) if file.suffix in {".h5", ".hdf5"} else _checkpoint(file)
+    if as_json:
+        click.echo(json.dumps(told))
+        return
+    width = max(len(key) for key in told)
+    for key, value in told.items():
+        click.echo(f"{key:<{width}}  {_line(value)}")
+
+
+def _line(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key}={v}" for key, v in value.items())
+    return "\n".join(str(v) for v in value) if isinstance(value, list) else str(value)
+
+
+def _checkpoint(file: Path) -> dict[str, Any]:
+    from landscape import checkpoint as checkpoints
+    from landscape.weights import read_tensors, state_dict_of
+
+    content = read_tensors(file)
+    if not checkpoints.is_ours(content):
+        weights = state_dict_of(content, file, say)
+        shapes = {name: "×".join(map(str, value.shape)) or "scalar" for name, value in weights.items()}
+        return {"kind": "weights from elsewhere", "tensors": len(weights), "shapes": shapes}
+    c = checkpoints.from_content(content, file)
+    return {
+        "kind": "checkpoint", "state": c.state, "problem": c.problem, "method": c.method, "step": c.step,
+        "steps": c.steps, "parameters": c.layout.size, "tensors": len(c.layout.names), "buffers": len(c.buffers),
+        "cost": round(c.cost, 6), "forward": c.forward, "backward": c.backward, "settings": dict(c.settings),
+        "parent": f"{c.parent[:16]} at step {c.parent_step}" if c.parent else "none", "exact": c.exact,
+        "versions": dict(c.versions), "data_sha256": c.data, "sha256": c.sha256,
+    }  # fmt: skip
+
+
+def _result(file: Path) -> dict[str, Any]:
+    from analyses.pages import read
+    from landscape.result import arrays
+
+    stored = read(file)
+    answer, detail = stored.analysis.words(stored.result)
+    fields = arrays(stored.result)
+    shapes = {
+        f"{name} ({fields[name].metadata['unit']})": "×".join(map(str, getattr(stored.result, name).shape))
+        for name in fields
+    }
+    p = stored.provenance
+    return {
+        "kind": f"result of {p.analysis}", "of": stored.analysis.label(stored.result), "answer": answer,
+        "detail": detail, "problem": p.problem, "options": p.options, "arrays": shapes, "device": p.device,
+        "dtype": p.dtype, "created": p.created, "seconds": p.seconds, "inputs": p.inputs, "versions": p.versions,
+        "command": p.command,
+    }  # fmt: skip
+
+
+@click.command()
+@options.common
+def methods(debug: bool, as_json: bool, quiet: bool) -> None:
+    """List the training methods with cost and source."""
+    from landscape.training.methods import METHODS
+
+    rows = [{"name": m.name, "what": m.text, "cost": m.cost, "source": m.source} for m in METHODS.values()]
+    if as_json:
+        click.echo(json.dumps(rows))
+        return
+    for row in rows:
+        click.echo(f"{row['name']:<8}  {row['what']}\n{'':8}  cost {row['cost']}; {row['source']}")

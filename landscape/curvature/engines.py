@@ -1,0 +1,70 @@
+"""One question, four ways to answer it: the largest eigenvalues of the Hessian of an objective."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+from landscape.curvature.certificate import Eigenpairs, Progress
+from landscape.curvature.dense import dense_eigenpairs
+from landscape.curvature.isolation import BatchNormMode
+from landscape.curvature.lanczos import top_eigenpairs
+from landscape.curvature.objective import Objective
+from landscape.curvature.operator import HessianOperator
+from landscape.curvature.power import power_eigenpairs
+from landscape.curvature.pyhessian_engine import pyhessian_eigenpairs
+from landscape.errors import UsageError, nearest
+
+Engine = Literal["lanczos", "power", "pyhessian", "dense"]
+
+
+def eigenpairs(
+    objective: Objective,
+    k: int = 5,
+    engine: Engine = "lanczos",
+    tol: float = 1e-3,
+    seed: int = 0,
+    batchnorm: BatchNormMode = "eval",
+    memory_budget: int | None = None,
+    max_products: int | None = None,
+    progress: Progress | None = None,
+) -> Eigenpairs:
+    """Find the largest eigenvalues of the Hessian of the mean loss.
+
+    Args:
+        objective: The mean loss of a network over a data set.
+        k: Eigenpairs wanted, 1 to D.
+        engine: "lanczos" (fast, both ends, guarded against missed eigenvalues), "power" (largest magnitude, slow),
+            "pyhessian" (the published tool, largest magnitude) or "dense" (the whole matrix in float64, D up to 3000).
+        tol: Residual relative to each eigenvalue.
+        seed: Seed of the start vectors; the same seed gives bitwise the same result on one device.
+        batchnorm: "eval" with fixed statistics, or "train" with those of each chunk.
+        memory_budget: Bytes for kept graphs, see `HessianOperator`.
+        max_products: Products after which an iterative engine stops; each engine has its default.
+        progress: Told (products done, largest estimated residual relative to its eigenvalue) as "lanczos" and
+            "power" go on.
+
+    Returns:
+        Certified eigenpairs.
+
+    Raises:
+        UsageError: If the engine is unknown, or k or tol out of range.
+    """
+    if engine == "dense":
+        return dense_eigenpairs(objective, k, batchnorm, tol)
+    if engine not in get_args(Engine):
+        raise UsageError(f"there is no engine '{engine}'", nearest(engine, get_args(Engine)))
+    operator = HessianOperator(objective, batchnorm, memory_budget)
+    if engine == "pyhessian":
+        return pyhessian_eigenpairs(operator, k, tol, seed=seed, max_products=max_products)
+    search = top_eigenpairs if engine == "lanczos" else power_eigenpairs
+    return search(
+        operator.product,
+        operator.size,
+        k,
+        tol,
+        seed=seed,
+        device=operator.device,
+        dtype=operator.dtype,
+        max_products=max_products,
+        progress=progress,
+    )

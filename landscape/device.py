@@ -1,0 +1,30 @@
+"""Which device a command runs on, decided once."""
+
+from __future__ import annotations
+
+import torch
+
+from landscape.errors import UsageError
+
+
+def choose(name: str) -> str:
+    """Turn "auto", "cpu", "cuda", "cuda:1" or "mps" into a device that is there.
+
+    Args:
+        name: What the user asked for; "auto" is a GPU where there is one, else the CPU.
+
+    Returns:
+        The device's name.
+
+    Raises:
+        UsageError: If there is no such device.
+    """
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    kind, _, index = name.partition(":")
+    if kind not in {"cpu", "cuda", "mps"} or (index and not index.isdecimal()):
+        raise UsageError(f"unknown device '{name}'", "known: auto, cpu, cuda, cuda:0, mps")
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}[kind]
+    if not there or (kind == "cuda" and int(index or 0) >= torch.cuda.device_count()):
+        raise UsageError(f"this machine has no device '{name}'", "use --device cpu, or auto")
+    return name

@@ -1,0 +1,98 @@
+"""Opens checkpoints together with the one problem they share, and says what it guessed."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+
+from landscape import checkpoint as checkpoints
+from landscape import problem as problems
+from landscape.checkpoint import Checkpoint
+from landscape.errors import InputError
+from landscape.problem import Problem
+from landscape.vector import layout_of
+from landscape.weights import load_into, read_tensors, state_dict_of
+
+
+def open_checkpoints(
+    paths: Sequence[Path], spec: str | None, say: Callable[[str], None]
+) -> tuple[Problem, list[Checkpoint]]:
+    """Read checkpoints and the problem they belong to.
+
+    Args:
+        paths: Checkpoints of this toolkit, or weights from elsewhere.
+        spec: The problem; None takes the one that the checkpoints name.
+        say: Told of every guess made.
+
+    Returns:
+        The problem and the checkpoints, which all fit its network.
+
+    Raises:
+        InputError: If a file cannot be used, no problem is named, or problems, networks or data differ.
+        UsageError: If the spec is unknown.
+    """
+    contents = [read_tensors(path) for path in paths]
+    ours = [
+        checkpoints.from_content(content, path) if checkpoints.is_ours(content) else None
+        for content, path in zip(contents, paths, strict=True)
+    ]
+    known = [c for c in ours if c is not None]
+    named = sorted({c.problem for c in known})
+    if spec is None and len(named) != 1:
+        if named:
+            raise InputError(f"the checkpoints are of different problems: {' and '.join(named)}", _ONE)
+        raise InputError(f"{paths[0]} does not say which problem it belongs to", "name it with --problem SPEC")
+    problem = problems.load(spec or named[0])
+    found = [
+        own or _foreign(content, path, problem, say) for own, content, path in zip(ours, contents, paths, strict=True)
+    ]
+    _check(found, problem, paths)
+    return problem, _distinct_names(found, paths)
+
+
+_ONE = "compare checkpoints of one problem, or name the problem that fits all with --problem SPEC"
+
+
+def _foreign(content: object, path: Path, problem: Problem, say: Callable[[str], None]) -> Checkpoint:
+    weights = state_dict_of(content, path, say)
+    model = problem.build(0)
+    load_into(model, weights, path)
+    parameters = [p.detach().reshape(-1) for p in model.parameters() if p.requires_grad]
+    frozen = {name: p.detach().clone() for name, p in model.named_parameters() if not p.requires_grad}
+    buffers = frozen | {name: b.clone() for name, b in model.named_buffers()}
+    theta = torch.cat(parameters)
+    digest = checkpoints.content_hash("", {"theta": theta, **buffers})
+    return Checkpoint(theta, buffers, layout_of(model), problem=problem.spec, name=path.stem, sha256=digest)
+
+
+def _check(found: Sequence[Checkpoint], problem: Problem, paths: Sequence[Path]) -> None:
+    with torch.device("cpu"):
+        layout = layout_of(problem.build(0))
+    fingerprint = problem.fingerprint()
+    for checkpoint, path in zip(found, paths, strict=True):
+        if checkpoint.layout != layout:
+            differing = set(zip(checkpoint.layout.names, checkpoint.layout.shapes, strict=True)) ^ set(
+                zip(layout.names, layout.shapes, strict=True)
+            )
+            name, shape = sorted(differing)[0]
+            raise InputError(
+                f"{path} does not fit the network of {problem.spec}: {len(differing)} tensors differ, first {name} {shape}",
+                _ONE,
+            )
+        if checkpoint.data not in {"", fingerprint}:
+            raise InputError(
+                f"{path} was trained on other data than {problem.spec} holds now",
+                "bring back the data it was trained on, or train it anew",
+            )
+
+
+def _distinct_names(found: Sequence[Checkpoint], paths: Sequence[Path]) -> list[Checkpoint]:
+    """Name checkpoints after their files; files of equal names take their directory's along."""
+    stems = [path.stem for path in paths]
+    return [
+        dataclasses.replace(c, name=p.stem if stems.count(p.stem) == 1 else f"{p.resolve().parent.name}/{p.stem}")
+        for c, p in zip(found, paths, strict=True)
+    ]

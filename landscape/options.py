@@ -1,0 +1,109 @@
+"""Options: frozen dataclasses whose fields carry help and bounds, checked at the door, once.
+
+The command line makes its flags from these fields, a settings file is read into them, and a result stores them,
+so that an option is written in one place.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from landscape.errors import UsageError, nearest
+from landscape.types import Setting
+
+Kind = TypeVar("Kind")
+
+
+def option(
+    default: Setting,
+    text: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple[str, ...] = (),
+    kind: type | None = None,
+) -> Any:
+    """A field of an options dataclass.
+
+    Args:
+        default: Default value; None means "decided from the data".
+        text: Help: what it is, with its unit.
+        low: Smallest allowed value.
+        high: Largest allowed value.
+        choices: Allowed words.
+        kind: Type of the value where the default does not tell.
+
+    Returns:
+        The dataclass field.
+    """
+    kind = kind or type(default)
+    return dataclasses.field(
+        default=default,
+        metadata={"text": text, "low": low, "high": high, "choices": choices, "kind": kind, "default": default},
+    )
+
+
+def make(cls: type[Kind], values: Mapping[str, Setting]) -> Kind:
+    """Make checked options from named values.
+
+    Args:
+        cls: The options dataclass.
+        values: Values by name; names may be written with dashes; a text is converted where a number is meant.
+
+    Returns:
+        The options; what was not named takes its default.
+
+    Raises:
+        UsageError: If a name is unknown, or a value is of the wrong kind or out of bounds.
+    """
+    fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    clean: dict[str, Setting] = {}
+    for key, value in values.items():
+        name = key.replace("-", "_")
+        if name not in fields:
+            raise UsageError(f"unknown setting '{key}'", nearest(name, fields))
+        clean[name] = _checked(name, value, fields[name].metadata)
+    return cls(**clean)
+
+
+def _checked(name: str, value: Setting, about: Mapping[str, Any]) -> Setting:
+    if value is None and about["default"] is None:
+        return None
+    value = _converted(name, value, about["kind"])
+    low, high, choices = about["low"], about["high"], about["choices"]
+    if choices and value not in choices:
+        raise UsageError(f"{name}='{value}' is not known", nearest(str(value), choices))
+    number = float(value) if isinstance(value, (int, float)) else 0.0
+    if math.isnan(number) or (low is not None and number < low) or (high is not None and number > high):
+        bounds = f"at least {low}" if high is None else f"at most {high}" if low is None else f"in [{low}, {high}]"
+        raise UsageError(f"{name}={value} is out of range", f"{name} must be {bounds}: {about['text']}")
+    return value
+
+
+def _converted(name: str, value: Setting, kind: type) -> Setting:
+    if kind is bool and isinstance(value, str) and value.lower() in {"true", "false", "yes", "no", "1", "0"}:
+        return value.lower() in {"true", "yes", "1"}
+    try:
+        if isinstance(value, kind) and not (kind is not bool and isinstance(value, bool)):
+            return value
+        if kind is float and isinstance(value, (int, str)) and not isinstance(value, bool):
+            return float(value)
+        if kind is int and isinstance(value, (str, float)) and float(value) == int(float(value)):
+            return int(float(value))
+    except ValueError:
+        pass
+    raise UsageError(f"{name}={value!r} is not understood", f"{name} must be of type {kind.__name__}")
+
+
+def as_dict(options: object) -> dict[str, Setting]:
+    """The values of an options dataclass by name."""
+    return dataclasses.asdict(options)  # type: ignore[call-overload, no-any-return]
+
+
+def differences(old: Mapping[str, Setting], new: Mapping[str, Setting]) -> list[str]:
+    """Say what differs between two sets of values, as "name (old → new)", in the order of names."""
+    names = sorted(old.keys() | new.keys())
+    return [f"{n} ({old.get(n)} → {new.get(n)})" for n in names if old.get(n) != new.get(n)]

@@ -1,0 +1,191 @@
+"""Problem: a network, a task and its data, all named by one spec.
+
+A spec is `DATA/MODEL` (`digits/resnet8`), `DATA:DIR/MODEL` (`cifar10:data/cifar10/resnet18`) or `FILE.py:NAME`
+(`my_study.py:problem`), where NAME is a Problem or a function that returns one. `?train_size=N` at the end
+trains on fewer examples. A checkpoint stores its spec and the fingerprint of its data, so later commands need
+nothing but the checkpoint.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import ModuleType
+
+import torch
+from torch import nn
+
+from landscape import datasets, models
+from landscape.errors import InputError, UsageError, nearest
+from landscape.split import Split
+from landscape.task import CrossEntropy, Task
+from landscape.types import Setting
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is trained and measured.
+
+    Attributes:
+        model: Builds the network from a seed; equal seeds give equal weights. A function without parameters will
+            do too: it is called with torch's global random state seeded.
+        train: Training data.
+        test: Test data.
+        task: Loss and error; classification by default.
+        crop: Zero-padding in pixels for random crops of training images, with random horizontal flips; 0 for none.
+        defaults: Training settings that suit this problem, below what the user sets.
+        spec: The name a user gave it; filled in by `load`.
+    """
+
+    model: Callable[..., nn.Module]
+    train: Split
+    test: Split
+    task: Task = field(default_factory=CrossEntropy)
+    crop: int = 0
+    defaults: Mapping[str, Setting] = field(default_factory=dict)
+    spec: str = ""
+
+    def build(self, seed: int, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> nn.Module:
+        """Build the network with initial weights drawn from a seed; the global random state is left alone.
+
+        Args:
+            seed: Seed of the initial weights.
+            device: Where the network goes.
+            dtype: Its floating point type.
+
+        Returns:
+            A new network in training mode.
+
+        Raises:
+            InputError: If the model factory does not return a torch.nn.Module.
+        """
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            model = self.model(seed) if _takes_seed(self.model) else self.model()
+        if not isinstance(model, nn.Module):
+            raise InputError(
+                f"the model of {self.spec or 'this problem'} is a {type(model).__name__}, not a torch.nn.Module",
+                "let the problem's model be a function that returns a new torch.nn.Module",
+            )
+        return model.to(device=device, dtype=dtype).train()
+
+    def to(self, device: torch.device | str, dtype: torch.dtype = torch.float32) -> Problem:
+        """Move both splits to a device; floating point inputs take the dtype."""
+        return replace(self, train=self.train.to(device, dtype), test=self.test.to(device, dtype))
+
+    def fingerprint(self) -> str:
+        """SHA-256 of the data in hexadecimal: it tells whether a checkpoint was trained on these examples."""
+        return hashlib.sha256(f"{self.train.fingerprint()}{self.test.fingerprint()}".encode()).hexdigest()
+
+
+def load(spec: str) -> Problem:
+    """Find the problem that a spec names.
+
+    Args:
+        spec: `DATA/MODEL`, `DATA:DIR/MODEL` or `FILE.py:NAME`, with `?train_size=N` at will.
+
+    Returns:
+        The problem, its data on the CPU and its `spec` filled in with absolute paths.
+
+    Raises:
+        UsageError: If no such problem is known.
+        InputError: If its file or data cannot be used.
+    """
+    body, _, query = spec.partition("?")
+    train_size = _train_size(query, spec) if query else None
+    name, colon, rest = body.partition(":")
+    if name.endswith(".py"):
+        return _from_file(Path(name), rest or "problem", query)
+    directory_text, slash, model = rest.rpartition("/") if colon else (None, *body.partition("/")[1:])
+    data = name if colon else body.partition("/")[0]
+    if data not in datasets.CLASSES or not slash or not model:
+        known = [f"{d}{'' if d == 'digits' else ':DIR'}/resnet8" for d in datasets.CLASSES]
+        raise UsageError(f"unknown problem '{spec}'", nearest(spec, known) + ", or your own FILE.py:NAME")
+    directory = Path(directory_text).expanduser().resolve() if directory_text else None
+    return _built_in(data, directory, model, train_size, query)
+
+
+def _built_in(data: str, directory: Path | None, model: str, train_size: int | None, query: str) -> Problem:
+    classes = datasets.CLASSES[data]
+    shape = (1, 8, 8) if data == "digits" else (3, 32, 32) if data.startswith("cifar") else (1, 28, 28)
+    if model == "mlp":
+        model = "mlp-64-32" if data == "digits" else "mlp-500-300"
+    models.skeleton(model, shape, classes)  # a misspelt network is said before data are read
+    train, test = datasets.load(data, directory, train_size=train_size)
+    where = f"{data}:{directory}" if directory else data
+    return Problem(
+        model=lambda seed: models.build(model, shape, classes, seed),
+        train=train,
+        test=test,
+        crop=4 if data.startswith("cifar") else 0,
+        defaults=_DEFAULTS[data],
+        spec=f"{where}/{model}{'?' + query if query else ''}",
+    )
+
+
+_LONG: Mapping[str, Setting] = {"epochs": 200, "batch_size": 256, "rho": 0.15}  # thesis, section 5.1
+_SHORT: Mapping[str, Setting] = {"epochs": 20, "batch_size": 128, "rho": 0.1}
+_DEFAULTS: Mapping[str, Mapping[str, Setting]] = {
+    "digits": {"epochs": 80, "batch_size": 50, "rho": 0.15},  # 800 steps: 20 divides E = 600
+    "mnist": _SHORT,
+    "fashion-mnist": _SHORT,
+    "cifar10": _LONG,
+    "cifar100": {**_LONG, "rho": 0.3},
+}
+
+
+def _train_size(query: str, spec: str) -> int:
+    key, _, value = query.partition("=")
+    if key != "train_size" or not value.isdecimal() or int(value) < 1:
+        raise UsageError(f"'?{query}' in '{spec}' is not understood", "write ?train_size=N with N at least 1")
+    return int(value)
+
+
+def _takes_seed(factory: Callable[..., nn.Module]) -> bool:
+    code = getattr(factory, "__code__", None)
+    return bool(code and code.co_argcount == 1 and code.co_varnames[0] == "seed")
+
+
+def _from_file(path: Path, name: str, query: str) -> Problem:
+    path = path.expanduser().resolve()
+    module = _import_file(path)
+    found = getattr(module, name, None)
+    if found is None:
+        defined = [key for key in vars(module) if not key.startswith("_")]
+        raise InputError(f"{path} defines no '{name}'", nearest(name, defined))
+    problem = found() if callable(found) and not isinstance(found, Problem) else found
+    if not isinstance(problem, Problem):
+        raise InputError(
+            f"'{name}' in {path} gave a {type(problem).__name__}, not a landscape.problem.Problem",
+            "let it be a Problem, or a function without parameters that returns one",
+        )
+    if query:
+        size = _train_size(query, f"{path.name}:{name}?{query}")
+        if size > len(problem.train):
+            raise UsageError(f"train_size={size}, but {path.name} has {len(problem.train)}", "ask for fewer examples")
+        problem = replace(problem, train=problem.train.head(size))
+    return replace(problem, spec=f"{path}:{name}{'?' + query if query else ''}")
+
+
+def _import_file(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise InputError(f"the problem file {path} does not exist", "check the path before the colon in FILE.py:NAME")
+    label = f"landscape_user_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
+    description = importlib.util.spec_from_file_location(label, path)
+    assert description is not None
+    assert description.loader is not None
+    module = importlib.util.module_from_spec(description)
+    sys.modules[label] = module
+    try:
+        description.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[label]
+        line = getattr(error.__traceback__, "tb_lineno", "?") if not isinstance(error, SyntaxError) else error.lineno
+        raise InputError(
+            f"{path} could not be imported: {type(error).__name__}: {error}", f"mend the file (line {line}), then try"
+        ) from error
+    return module

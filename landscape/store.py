@@ -1,0 +1,166 @@
+"""One result, one HDF5 file that explains itself.
+
+An array is a dataset with `units` and `long_name` and dimension scales, so that xarray (through h5netcdf) opens it
+with named coordinates; plain values and provenance are attributes of the root. Texts are of fixed length, every
+dataset carries a checksum, and a file appears whole or not at all. Reading trusts nothing: no links, no storage
+outside the file, no dataset that is not in the schema.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import h5py
+import numpy as np
+
+from landscape.errors import InputError
+from landscape.files import atomic
+from landscape.result import Array, Provenance, arrays
+
+SCHEMA = "landscape/result/1"
+_LARGEST = 2**31  # bytes of one dataset that reading accepts
+R = TypeVar("R")
+
+
+def save(path: Path, result: object, provenance: Provenance, force: bool = False) -> None:
+    """Write a result.
+
+    Args:
+        path: Where to; conventionally `NAME.h5`.
+        result: A result dataclass.
+        provenance: Where it comes from.
+        force: Whether an existing file may be replaced.
+
+    Raises:
+        UsageError: If the file exists and `force` is not set.
+        InputError: If the place cannot be written to.
+        ResourceError: If the disk is full.
+    """
+    with atomic(path, force) as temporary, h5py.File(temporary, "w", libver="latest") as file:
+        file.attrs["schema"] = np.bytes_(SCHEMA)
+        for key, value in dataclasses.asdict(provenance).items():
+            file.attrs[key] = value if isinstance(value, float) else _encoded(value)
+        fields = arrays(result)
+        file.attrs["values"] = _encoded(
+            {f.name: getattr(result, f.name) for f in dataclasses.fields(result) if f.name not in fields}  # type: ignore[arg-type]
+        )
+        for name in sorted(fields, key=lambda name: fields[name].metadata["dims"] != (name,)):  # coordinates first
+            _write(file, name, np.asarray(getattr(result, name)), fields[name].metadata)
+
+
+def _encoded(value: object) -> np.bytes_:
+    return np.bytes_((value if isinstance(value, str) else json.dumps(value)).encode() or b" ")
+
+
+def _write(file: h5py.File, name: str, values: Array, about: Mapping[str, Any]) -> None:
+    dims = about["dims"]
+    if values.ndim != len(dims):
+        raise ValueError(f"{name} has {values.ndim} dimensions, its schema says {dims}")
+    if values.dtype.kind == "U":
+        values = np.char.encode(values, "utf-8")
+    options = {"chunks": True, "fletcher32": True} if values.size and dims else {}
+    dataset = file.create_dataset(name, data=values, **options)
+    dataset.attrs["units"] = np.bytes_(about["unit"].encode())
+    dataset.attrs["long_name"] = np.bytes_(about["text"].encode())
+    if dims == (name,):
+        dataset.make_scale(name)
+        return
+    for axis, (dim, length) in enumerate(zip(dims, values.shape, strict=True)):
+        if dim not in file:
+            file.create_dataset(dim, data=np.arange(length)).make_scale(dim)
+        if file[dim].shape != (length,):
+            raise ValueError(f"{name} has {length} entries along {dim}, the coordinate has {file[dim].shape}")
+        dataset.dims[axis].attach_scale(file[dim])
+
+
+def provenance(path: Path) -> Provenance:
+    """Read where a result comes from.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Its provenance; `analysis` names the question.
+
+    Raises:
+        InputError: If the file is missing, damaged or no result of this toolkit.
+    """
+    with _open(path) as file:
+        try:
+            read = {f.name: _decoded(file.attrs[f.name], text=f.type == "str") for f in dataclasses.fields(Provenance)}
+            return Provenance(**read)
+        except (KeyError, ValueError, TypeError) as error:
+            _damaged(path, error)
+
+
+def _decoded(value: Any, text: bool) -> Any:
+    if not isinstance(value, bytes):
+        return float(value)
+    return value.decode().strip() if text else json.loads(value.decode())
+
+
+def load(path: Path, kind: type[R]) -> R:
+    """Read a result.
+
+    Args:
+        path: The file.
+        kind: The dataclass it was written from.
+
+    Returns:
+        The result, equal to what was written.
+
+    Raises:
+        InputError: If the file is missing, damaged, unsafe or of another kind.
+    """
+    with _open(path) as file:
+        try:
+            fields = {f.name: f for f in dataclasses.fields(kind) if "dims" in f.metadata}  # type: ignore[arg-type]
+            values = {name: _read(file, name, fields[name].metadata) for name in fields}
+            plain = json.loads(file.attrs["values"].decode())
+            return kind(**values, **{k: tuple(v) if isinstance(v, list) else v for k, v in plain.items()})
+        except (KeyError, ValueError, TypeError, OSError) as error:
+            _damaged(path, error)
+
+
+def _read(file: h5py.File, name: str, about: Mapping[str, Any]) -> Array:
+    if not isinstance(file.get(name, getlink=True), h5py.HardLink) or not isinstance(file[name], h5py.Dataset):
+        raise ValueError(f"{name} is not stored in the file")
+    dataset = file[name]
+    if (
+        dataset.is_virtual
+        or dataset.external
+        or dataset.ndim != len(about["dims"])
+        or dataset.dtype.kind not in "fiubS"
+    ):
+        raise ValueError(f"{name} is not stored as the schema says")
+    if dataset.nbytes > _LARGEST or dataset.nbytes > 1000 * max(dataset.id.get_storage_size(), 1000):
+        raise ValueError(f"{name} declares {dataset.nbytes} bytes")
+    values: Array = dataset[()]
+    if values.dtype.kind == "S":
+        values = np.char.decode(values, "utf-8")
+    return values
+
+
+def _open(path: Path) -> h5py.File:
+    if not path.is_file():
+        raise InputError(f"{path} does not exist" if not path.exists() else f"{path} is a directory", "check the path")
+    try:
+        file = h5py.File(path, "r")
+        schema = file.attrs.get("schema", b"")
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be read as HDF5; it is cut short or of another kind", "compute it again"
+        ) from error
+    if schema != SCHEMA.encode():
+        file.close()
+        what = f"has the schema {schema.decode()}" if isinstance(schema, bytes) and schema else "is HDF5, but no result"
+        raise InputError(f"{path} {what}, expected {SCHEMA}", "compute it again with this version")
+    return file
+
+
+def _damaged(path: Path, error: Exception) -> NoReturn:
+    raise InputError(f"{path} is damaged: {' '.join(str(error).split())}", "compute it again") from error

@@ -1,0 +1,47 @@
+"""What a network is asked to do: a loss and an error for every example."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class Task(Protocol):
+    """Loss and error, one number for each example; means over a data set are taken elsewhere, by count."""
+
+    def losses(self, output: Tensor, target: Tensor) -> Tensor:
+        """Loss of each example, shape (B,), differentiable twice; nats for a log-likelihood."""
+        ...
+
+    def errors(self, output: Tensor, target: Tensor) -> Tensor:
+        """Error of each example, shape (B,); 0 or 1 for classification."""
+        ...
+
+
+@dataclass(frozen=True)
+class CrossEntropy:
+    """Classification: outputs are logits (B, C), targets class indices (B,)."""
+
+    def losses(self, output: Tensor, target: Tensor) -> Tensor:
+        """-log softmax(output)[target] in nats, shape (B,)."""
+        return F.cross_entropy(output, target, reduction="none")
+
+    def errors(self, output: Tensor, target: Tensor) -> Tensor:
+        """1 where the largest logit is not the target's, shape (B,)."""
+        return (output.argmax(1) != target).to(output.dtype)
+
+
+@dataclass(frozen=True)
+class SquaredError:
+    """Regression: outputs and targets of equal shape (B, ...); loss and error are the mean squared difference."""
+
+    def losses(self, output: Tensor, target: Tensor) -> Tensor:
+        """Squared difference averaged over an example's entries, shape (B,)."""
+        return (output - target).square().flatten(1).mean(1)
+
+    def errors(self, output: Tensor, target: Tensor) -> Tensor:
+        """The same as the loss, shape (B,)."""
+        return self.losses(output, target)

@@ -1,0 +1,1 @@
+"""Training: the SAM family as schedule × perturbation × base optimizer, over flat buffers, exactly resumable."""

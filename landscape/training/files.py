@@ -1,0 +1,185 @@
+"""Training into a file: saved on the way, resumed from it, forked from another, stopped by a signal."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from landscape import checkpoint as checkpoints
+from landscape import problem as problems
+from landscape.checkpoint import Checkpoint
+from landscape.errors import InputError, InterruptedRun, UsageError
+from landscape.files import refuse_existing
+from landscape.options import as_dict, differences
+from landscape.problem import Problem
+from landscape.training.run import relation, train
+from landscape.training.settings import Settings, resolve
+from landscape.types import Progress, Setting, quiet
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a user asks of a training run, beside problem and settings.
+
+    Attributes:
+        out: File to write.
+        fork: Checkpoint to start from, shared with another run.
+        resume: Whether to go on with `out`.
+        stop_at: Step to stop at.
+        save_at: Steps to keep, "switch" for step E.
+        force: Whether `out` may be replaced.
+        device: Where to train.
+    """
+
+    out: Path
+    fork: Path | None = None
+    resume: bool = False
+    stop_at: int | None = None
+    save_at: tuple[str, ...] = ()
+    force: bool = False
+    device: str = "cpu"
+
+
+def train_to_file(
+    spec: str,
+    wanted: Mapping[str, Setting],
+    order: Order,
+    say: Callable[[str], None],
+    progress: Progress = quiet,
+) -> Checkpoint:
+    """Train and save.
+
+    The unfinished state is saved whenever the test data are evaluated, so that a killed run can be resumed.
+
+    Args:
+        spec: The problem.
+        wanted: Settings the user gave; the rest comes from the checkpoint resumed or forked, or from the problem.
+        order: Files and steps.
+        say: Told of every guess.
+        progress: Told how far it is.
+
+    Returns:
+        The saved checkpoint.
+
+    Raises:
+        UsageError: If settings are wrong, the file exists, or the run to resume had other settings.
+        InputError: If a file cannot be used.
+        DivergedError: If the loss was not finite; the last good state is in the file.
+        InterruptedRun: If a signal stopped it; the state is in the file.
+    """
+    problem = problems.load(spec)
+    start = _start(order, say)
+    settings = resolve(problem.defaults if start is None else start.settings, wanted)
+    steps = settings.steps(len(problem.train))
+    if start is not None:
+        _check_start(start, settings, problem, order, say)
+        if order.resume and start.step == steps:
+            say(f"{order.out} is complete already")
+            return start
+    kept = _steps_to_keep(order, settings, problem)
+    _refuse(order, kept)
+    regular = {round((i + 1) * steps / settings.evaluations) for i in range(settings.evaluations)} - {steps}
+
+    def keep(state: Checkpoint) -> None:
+        if state.step in kept:
+            checkpoints.save(state, kept[state.step], force=True)
+        if state.step in regular or state.diverged:
+            checkpoints.save(state, order.out, force=True)
+
+    with _signals() as stopped:
+        state = train(
+            problem, settings, start=start, stop_at=order.stop_at, save_at={*kept, *regular}, keep=keep,
+            stop=lambda: bool(stopped), progress=progress, device=order.device,
+        )  # fmt: skip
+    saved = checkpoints.save(state, order.out, force=True)
+    if stopped and state.step < steps:
+        raise InterruptedRun(
+            f"stopped at step {state.step} of {steps}; the state is in {order.out}",
+            "run the same command again with --resume",
+        )
+    return saved
+
+
+def _start(order: Order, say: Callable[[str], None]) -> Checkpoint | None:
+    if order.fork and order.resume:
+        raise UsageError("--fork and --resume exclude each other", "to go on with a forked run, give --resume alone")
+    if order.resume:
+        if order.out.exists():
+            return checkpoints.load(order.out)
+        say(f"{order.out} does not exist yet: starting from the beginning")
+    return checkpoints.load(order.fork) if order.fork else None
+
+
+def _check_start(
+    start: Checkpoint, settings: Settings, problem: Problem, order: Order, say: Callable[[str], None]
+) -> None:
+    if not start.settings:
+        raise InputError(f"{start.name}.pt does not say how it was made", "train the common steps with landscape train")
+    if order.resume:
+        changed = differences(start.settings, as_dict(settings))
+        if changed:
+            raise UsageError(
+                f"{order.out} was trained with other settings: {', '.join(changed)}",
+                "resume with its own settings, or choose another --out",
+            )
+        return
+    apart = relation(start, settings, len(problem.train))
+    parts = [text for text in apart if "part before" in text]
+    if parts and start.step > settings.switch_step(len(problem.train)):
+        raise UsageError(
+            f"{start.name}.pt is at step {start.step}: {parts[0]}",
+            f"fork from step {settings.switch_step(len(problem.train))} or earlier: train with --save-at switch",
+        )
+    if apart:
+        say(f"the fork is not what an unforked run would give: {'; '.join(apart)}")
+
+
+def _steps_to_keep(order: Order, settings: Settings, problem: Problem) -> dict[int, Path]:
+    kept = {}
+    steps = settings.steps(len(problem.train))
+    for word in order.save_at:
+        step = settings.switch_step(len(problem.train)) if word == "switch" else int(word) if word.isdecimal() else -1
+        if not 0 < step <= steps:
+            raise UsageError(f"--save-at {word} is no step of this run", f"give a step in 1 to {steps}, or 'switch'")
+        kept[step] = order.out.with_name(f"{order.out.stem}@{step}.pt")
+    return kept
+
+
+def _refuse(order: Order, kept: Mapping[int, Path]) -> None:
+    """Refuse before hours of training what would be refused after them."""
+    if not order.out.resolve().parent.is_dir():
+        raise InputError(f"the directory {order.out.parent} does not exist", "create it, or choose another --out")
+    for path in [] if order.resume else [order.out, *kept.values()]:
+        refuse_existing(path, order.force)
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Collect SIGINT and SIGTERM while a step is finished; a second SIGINT interrupts at once.
+
+    Outside the main thread signals are left alone.
+
+    Yields:
+        The signals received so far.
+    """
+    received: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if received and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        received.append(number)
+
+    try:
+        before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:
+        yield received
+        return
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,39 @@
+"""Numbers as words: three digits, the mean over seeds and what it spans."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import numpy as np
+
+
+def number(value: float) -> str:
+    """Three significant digits, without an exponent between 0.001 and 100,000; "not computed" for NaN."""
+    if math.isnan(value):
+        return "not computed"
+    if value == 0 or 1e-3 <= abs(value) < 1e5:
+        digits = 0 if value == 0 else max(0, 2 - math.floor(math.log10(abs(value))))
+        return f"{value:,.{min(digits, 5)}f}"
+    mantissa, _, exponent = f"{value:.1e}".partition("e")
+    return f"{mantissa}·10^{int(exponent)}"
+
+
+def spread(values: Iterable[float], unit: str = "") -> str:
+    """The mean with its unit, and the smallest and largest where there are several values that differ."""
+    found = np.asarray(list(values), dtype=float)
+    mean = f"{number(float(found.mean()))}{f' {unit}' if unit else ''}"
+    low, high = number(float(found.min())), number(float(found.max()))
+    return mean if low == high else f"{mean} ({low} to {high})"
+
+
+def percent(values: Iterable[float]) -> str:
+    """Parts of one as percents, two decimals, with the range where there are several values that differ."""
+    found = np.asarray(list(values), dtype=float) * 100
+    mean, low, high = (f"{v:.2f}" for v in (found.mean(), found.min(), found.max()))
+    return f"{mean} %" if low == high else f"{mean} % ({low} to {high})"
+
+
+def seeds(n: int) -> str:
+    """How many runs a mean is over: nothing for one, ", 3 seeds" for three."""
+    return "" if n == 1 else f", {n} seeds"

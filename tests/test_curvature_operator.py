@@ -1,0 +1,333 @@
+"""The operator is the Hessian of the mean loss, whatever the batches, and leaves no trace."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import weakref
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+from curvature_nets import NETS, cnn, cross_entropy, images, mlp, objective, points
+from torch import Tensor, nn
+
+from landscape.curvature import HessianOperator, Objective, dense_hessian
+from landscape.errors import InputError, LandscapeError, UsageError
+from landscape.split import Split
+
+
+def matrix(operator: HessianOperator) -> Tensor:
+    return torch.stack([operator.product(row) for row in torch.eye(operator.size, dtype=operator.dtype)])
+
+
+def gap(a: Tensor, b: Tensor) -> float:
+    return float((a - b).abs().max() / b.abs().max())
+
+
+@pytest.mark.parametrize("net", NETS)
+@pytest.mark.parametrize("budget", [0, None], ids=["recomputed", "kept"])
+def test_products_are_those_of_the_dense_hessian(net: str, budget: int | None) -> None:
+    problem = objective(net)
+    assert gap(matrix(HessianOperator(problem, memory_budget=budget)), dense_hessian(problem)) < 1e-12
+
+
+def test_dense_hessian_of_softmax_regression_is_the_closed_form() -> None:
+    # H = 1/N sum_i (diag p_i - p_i p_i^T) (x) x_i x_i^T for logits W x
+    data = points(20)
+    model = nn.Linear(6, 3, bias=False).double()
+    p = torch.softmax(data.inputs @ model.weight.detach().T, dim=1)
+    inner = torch.diag_embed(p) - p[:, :, None] * p[:, None, :]
+    closed = torch.einsum("nij,nk,nl->ikjl", inner, data.inputs, data.inputs).reshape(18, 18) / 20
+    assert gap(dense_hessian(Objective(model, cross_entropy, data, 7)), closed) < 1e-13
+
+
+def test_dense_hessian_is_that_of_autograd_functional() -> None:
+    problem = objective("tanh-trained")
+    names, shapes = problem.names, [p.shape for p in problem.model.parameters()]
+    sizes = [shape.numel() for shape in shapes]
+
+    def loss(theta: Tensor) -> Tensor:
+        pieces = [piece.view(shape) for piece, shape in zip(theta.split(sizes), shapes, strict=True)]
+        weights = dict(zip(names, pieces, strict=True))
+        outputs = torch.func.functional_call(problem.model, weights, (problem.data.inputs,))
+        return cross_entropy(outputs, problem.data.targets).mean()
+
+    theta = torch.cat([p.detach().reshape(-1) for p in problem.model.parameters()])
+    assert gap(dense_hessian(problem), torch.autograd.functional.hessian(loss, theta)) < 1e-12
+
+
+@pytest.mark.parametrize("net", ["relu-trained", "cnn-trained"])
+def test_chunk_size_changes_nothing_in_eval_mode(net: str) -> None:
+    # a mean over batches of unequal size, taken as if they were equal, is wrong by percents
+    whole = HessianOperator(objective(net, chunk=1000))
+    vector = torch.randn(whole.size, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    expected, slope = whole.product(vector), whole.gradient()
+    for chunk in (1, 7, 17, 48):
+        operator = HessianOperator(objective(net, chunk=chunk))
+        assert gap(operator.product(vector), expected) < 1e-10
+        assert gap(operator.gradient(), slope) < 1e-10
+
+
+def test_gradient_is_that_of_backward() -> None:
+    problem = objective("cnn-trained")
+    model = copy.deepcopy(problem.model).eval()
+    cross_entropy(model(problem.data.inputs), problem.data.targets).mean().backward()
+    expected = torch.cat([p.grad.reshape(-1) for p in model.parameters() if p.grad is not None])
+    assert gap(HessianOperator(problem).gradient(), expected) < 1e-12
+
+
+def test_kept_recomputed_and_partly_kept_graphs_agree_bitwise() -> None:
+    problem = objective("cnn-trained", torch.float32)
+    vector = torch.randn(HessianOperator(problem).size, generator=torch.Generator().manual_seed(0))
+    operators = [HessianOperator(problem, memory_budget=budget) for budget in (0, 300_000, None)]
+    products = [operator.product(vector) for operator in operators]
+    kept = [len(operator._kept or {}) for operator in operators]
+    assert kept[0] == 0 < kept[1] < kept[2] == 3
+    assert torch.equal(products[0], products[1])
+    assert torch.equal(products[0], products[2])
+    assert [operator.products for operator in operators] == [1, 1, 1]
+
+
+def test_batchnorm_train_mode_is_the_hessian_with_batch_statistics() -> None:
+    problem = objective("cnn-trained", chunk=16)
+    train = HessianOperator(problem, "train")
+    assert gap(matrix(train), dense_hessian(problem, "train")) < 1e-12
+    assert gap(dense_hessian(problem, "train"), dense_hessian(problem)) > 0.1
+
+
+class Tied(nn.Module):
+    """Encoder and decoder share one matrix."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encode = nn.Linear(6, 6, bias=False)
+        self.decode = nn.Linear(6, 6, bias=True)
+        self.decode.weight = self.encode.weight
+        self.head = nn.Linear(6, 3)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.head(self.decode(torch.tanh(self.encode(inputs))))
+
+
+class Unused(nn.Module):
+    """The second layer takes no part in the output."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.used, self.idle = nn.Linear(6, 3), nn.Linear(4, 2)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.used(inputs)
+
+
+def test_a_tied_weight_is_one_block() -> None:
+    problem = Objective(Tied().double(), cross_entropy, points(), 25)
+    assert problem.names == ("encode.weight", "decode.bias", "head.weight", "head.bias")
+    assert gap(matrix(HessianOperator(problem)), dense_hessian(problem)) < 1e-12
+
+
+def test_an_unused_parameter_is_a_zero_block() -> None:
+    problem = Objective(Unused().double(), cross_entropy, points(), 25)
+    found = matrix(HessianOperator(problem))
+    assert gap(found, dense_hessian(problem)) < 1e-12
+    assert found[:21, :21].abs().max() > 0
+    assert found[21:].abs().max() == 0 == found[:, 21:].abs().max()
+
+
+def test_a_frozen_layer_is_a_constant() -> None:
+    model = mlp().double()
+    model[0].requires_grad_(False)
+    problem = Objective(model, cross_entropy, points(), 25)
+    assert problem.size == 8 * 8 + 8 + 8 * 3 + 3
+    assert gap(matrix(HessianOperator(problem)), dense_hessian(problem)) < 1e-12
+
+
+def test_a_pattern_selects_a_diagonal_block() -> None:
+    whole = objective("tanh-trained")
+    part = replace(whole, parameters="2.*")
+    chosen = slice(56, 56 + 72)
+    assert gap(matrix(HessianOperator(part)), dense_hessian(whole)[chosen, chosen]) < 1e-12
+
+
+def test_a_loss_that_is_linear_in_the_weights_has_hessian_zero() -> None:
+    model = nn.Linear(6, 1, bias=False).double()
+    problem = Objective(model, lambda outputs, targets: outputs[:, 0] * targets, points(), 25)
+    operator = HessianOperator(problem)
+    assert operator.product(torch.ones(6, dtype=torch.float64)).abs().max() == 0
+    assert operator.gradient().abs().max() > 0
+
+
+def test_attention_is_differentiated_twice() -> None:
+    class Attention(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.attend, self.head = nn.MultiheadAttention(6, 2, batch_first=True), nn.Linear(6, 3)
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            tokens = inputs[:, None, :] * torch.linspace(0.5, 1.5, 4, dtype=inputs.dtype)[:, None]
+            return self.head(self.attend(tokens, tokens, tokens, need_weights=False)[0].mean(1))
+
+    problem = Objective(Attention().double(), cross_entropy, points(12), 5)
+    operator = HessianOperator(problem)
+    vector = torch.randn(operator.size, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    h = 1e-5
+    shifted = []
+    for sign in (1, -1):
+        moved = copy.deepcopy(problem.model)
+        offset = 0
+        for p in moved.parameters():
+            p.data += sign * h * vector[offset : offset + p.numel()].view_as(p)
+            offset += p.numel()
+        shifted.append(HessianOperator(replace(problem, model=moved)).gradient())
+    assert gap(operator.product(vector), (shifted[0] - shifted[1]) / (2 * h)) < 1e-7  # error of order h^2
+
+
+def fingerprint(model: nn.Module) -> list[object]:
+    """Everything that a measurement could leave behind, comparable with ==."""
+    tensors = [*model.named_parameters(), *model.named_buffers()]
+    state = [(n, t.detach().numpy().tobytes(), t.requires_grad, t._version, t.data_ptr()) for n, t in tensors]
+    grads = [
+        (n, None if p.grad is None else (p.grad.numpy().tobytes(), id(p.grad))) for n, p in model.named_parameters()
+    ]
+    backends = torch.backends
+    flags = (torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision(), torch.is_grad_enabled())
+    newer = [b.fp32_precision for b in (backends.cuda.matmul, backends.cudnn.conv, backends.mkldnn.matmul)]
+    random = torch.get_rng_state().numpy().tobytes()
+    modes = [m.training for m in model.modules()]
+    attributes = [sorted(vars(m)) for m in model.modules()]
+    return [state, grads, flags, newer, random, modes, attributes, torch.get_default_dtype()]
+
+
+def disordered_model() -> nn.Module:
+    """A model in the middle of training: gradients filled, modes mixed, one parameter frozen."""
+    model = cnn()
+    model.train()
+    model[1].eval()
+    cross_entropy(model(images().inputs.float()), images().targets).mean().backward()
+    model[-1].bias.requires_grad_(False)
+    return model
+
+
+USES: dict[str, Callable[[Objective], object]] = {
+    "eval product": lambda problem: HessianOperator(problem).product(torch.ones(problem.size)),
+    "train product": lambda problem: HessianOperator(problem, "train").product(torch.ones(problem.size)),
+    "recomputed product": lambda problem: HessianOperator(problem, memory_budget=0).product(torch.ones(problem.size)),
+    "gradient": lambda problem: HessianOperator(problem).gradient(),
+    "dense": dense_hessian,
+}
+
+
+@pytest.mark.parametrize("use", USES)
+@pytest.mark.parametrize("precision", ["highest", "medium"])
+def test_no_trace_is_left(use: str, precision: str) -> None:
+    model = disordered_model()
+    problem = Objective(model, cross_entropy, images().to("cpu", torch.float32), 16)
+    try:
+        torch.set_float32_matmul_precision(precision)
+        before = fingerprint(model)
+        USES[use](problem)
+        assert fingerprint(model) == before
+    finally:
+        torch.set_float32_matmul_precision("highest")
+
+
+def test_no_trace_is_left_when_an_exception_passes_through() -> None:
+    def fail(outputs: Tensor, targets: Tensor) -> Tensor:
+        torch.rand(3)
+        assert not torch.backends.cudnn.allow_tf32
+        assert torch.get_float32_matmul_precision() == "highest"
+        raise KeyboardInterrupt
+
+    model = disordered_model()
+    problem = Objective(model, fail, images().to("cpu", torch.float32), 16)
+    torch.set_float32_matmul_precision("high")
+    try:
+        before = fingerprint(model)
+        with pytest.raises(KeyboardInterrupt):
+            HessianOperator(problem).product(torch.ones(problem.size))
+        assert fingerprint(model) == before
+    finally:
+        torch.set_float32_matmul_precision("highest")
+
+
+def test_the_newer_precision_flags_are_set_and_set_back() -> None:
+    seen = []
+
+    def note(outputs: Tensor, targets: Tensor) -> Tensor:
+        seen.append(torch.backends.cuda.matmul.fp32_precision)
+        return cross_entropy(outputs, targets)
+
+    matmul = torch.backends.cuda.matmul
+    before = matmul.fp32_precision
+    try:
+        matmul.fp32_precision = "tf32"  # now the older interface refuses to be read
+        HessianOperator(Objective(mlp(), note, points().to("cpu", torch.float32), 16)).gradient()
+        assert seen[0] == "ieee"
+        assert matmul.fp32_precision == "tf32"
+    finally:
+        matmul.fp32_precision = before
+
+
+def test_no_grad_autocast_and_inference_mode_outside_change_nothing() -> None:
+    problem = objective("tanh-trained", torch.float32)
+    vector = torch.ones(problem.size)
+    expected = HessianOperator(problem).product(vector)
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(HessianOperator(problem).product(vector), expected)
+    with torch.inference_mode():
+        assert torch.equal(HessianOperator(problem).product(vector), expected)
+
+
+def test_training_afterwards_does_not_change_the_operator() -> None:
+    problem = objective("tanh-trained")
+    operator = HessianOperator(problem, memory_budget=0)
+    vector = torch.ones(operator.size, dtype=torch.float64)
+    before = operator.product(vector)
+    for parameter in problem.model.parameters():
+        parameter.data.add_(1)
+    assert torch.equal(operator.product(vector), before)
+
+
+def test_the_graph_dies_with_the_operator() -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        operator = HessianOperator(objective("tanh-trained"))
+        operator.product(torch.ones(operator.size, dtype=torch.float64))
+        grave = weakref.ref(operator.weights["0.weight"])
+        del operator
+        assert grave() is None
+    finally:
+        gc.enable()
+
+
+def test_a_second_operator_on_the_same_model_gives_the_same_values() -> None:
+    # gradients that add up in `.grad` double the second result elsewhere
+    problem = objective("tanh-trained")
+    vector = torch.ones(problem.size, dtype=torch.float64)
+    first, second = (HessianOperator(problem).product(vector) for _ in range(2))
+    assert torch.equal(first, second)
+
+
+def test_requests_that_make_no_sense_are_refused() -> None:
+    data = points()
+    with pytest.raises(UsageError, match="no trainable parameter matches 'head"):
+        Objective(mlp().double(), cross_entropy, data, 8, parameters="head.*")
+    with pytest.raises(UsageError, match="float32 or float64"):
+        Objective(mlp().bfloat16(), cross_entropy, data, 8)
+    mixed = mlp()
+    mixed[0].double()
+    with pytest.raises(InputError, match="2 types"):
+        Objective(mixed, cross_entropy, data, 8)
+    with pytest.raises(InputError, match="data on meta"):
+        Objective(mlp().double(), cross_entropy, Split(data.inputs.to("meta"), data.targets), 8)
+    with pytest.raises(ValueError, match="one for each example"):
+        HessianOperator(Objective(mlp().double(), lambda o, t: cross_entropy(o, t).mean(), data, 8)).gradient()
+    with pytest.raises(ValueError, match="shape"):
+        HessianOperator(Objective(mlp().double(), cross_entropy, data, 8)).product(torch.ones(3))
+    with pytest.raises(ValueError, match="chunk"):
+        Objective(mlp().double(), cross_entropy, data, 0)
+    with pytest.raises(LandscapeError, match="3000 is the most"):
+        dense_hessian(Objective(mlp(width=60).double(), cross_entropy, data, 8))
