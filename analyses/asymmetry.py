@@ -20,7 +20,7 @@ from landscape.result import Array, quantity
 from landscape.training.methods import labels
 from landscape.types import Progress, quiet
 from landscape.valley import OK, STATUS, Valley, measure
-from landscape.wording import number, seeds, spread
+from landscape.wording import number, spread
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from landscape.valley import Line
 
 NAME = "asymmetry"
-TITLE = "The two sides of the valley"
+TITLE = "Both sides"
 QUESTION = "Which side is flat?"
 TEXT = "slopes on both sides of the minimum along directions: which side is flat"
 EXAMPLE = "landscape asymmetry sgd.pt --toward sgd-sam.pt"
@@ -223,19 +223,25 @@ def words(*results: Asymmetry) -> tuple[str, str]:
         r.log_ratio[i] for r in results for i, d in enumerate(first.directions) if d.startswith("Gauss")
     ])
     control = control[np.isfinite(control)]
-    told = f"Gaussian control: log ratio {spread(control)}" if control.size else "no Gaussian control"
+    told = f"Gaussian control {spread(control)}" if control.size else "No Gaussian control"
     if not usable.size:
-        return f"not measured along '{first.directions[0]}': {STATUS[int(first.status[0])]}", told
-    what = f"{names[1]} lies toward" if len(names) > 1 else f"along {first.directions[0]}:"
-    flat, steep = int((usable < 0).sum()), int((usable > 0).sum())
-    side = "the flat side" if flat > steep else "the steep side" if steep > flat else "no clear side"
-    factor = np.exp(np.abs(usable))
-    answer = f"{what} {side}: the loss rises {spread(factor)} times {'slower' if flat > steep else 'faster'} that way"
-    if len(usable) > 1:
-        answer += f", the same side in {max(flat, steep)} of {len(usable)} seeds"
-    largest = first.c[0] if flat > steep else first.c_back[0]
-    c = ", ".join(f"{number(float(v))} at ζ = {z:g} r" for v, z in zip(largest, first.zeta, strict=True))
-    return answer, f"log ratio {spread(usable)}{seeds(len(results))}. {told}. Largest c (first run): {c}"
+        return f"Not measured along '{first.directions[0]}': {STATUS[int(first.status[0])]}", told
+    flat = float(usable.mean()) < 0
+    same = int(((usable < 0) == flat).sum())
+    beyond = not control.size or not control.min() <= usable.mean() <= control.max()
+    toward = len(names) > 1
+    where = f"toward {names[1]}" if toward else f"along {first.directions[0]}"
+    if same < len(usable) or not beyond:
+        answer = f"No clear side of {names[0]}'s valley {where}: log ratio {spread(usable)}"
+    else:
+        side = f"{names[1]} lies on the {'flat' if flat else 'steep'} side of {names[0]}'s valley: " if toward else ""
+        factor = number(float(np.exp(np.abs(usable.mean()))))
+        answer = f"{side}the loss rises {factor} times {'slower' if flat else 'faster'} {where}"
+        answer = answer[0].upper() + answer[1:]
+    largest = first.c[0] if flat else first.c_back[0]
+    c = ", ".join(f"{number(float(v))} for ζ = {z:g} r" for v, z in zip(largest, first.zeta, strict=True))
+    detail = f"Log rise ratio {spread(usable)}" + (f", {same} of {len(usable)} of one sign" if len(usable) > 1 else "")
+    return answer, f"{detail}. {told}. Largest c, first run: {c}"
 
 
 CAPTION = (
@@ -252,7 +258,7 @@ def figure(*results: Asymmetry) -> Figure:
     from landscape.style import NEUTRAL, layout, mark, plain
 
     first = results[0]
-    drawn = make_subplots(rows=1, cols=2, horizontal_spacing=0.12)
+    drawn = make_subplots(rows=2, cols=1, vertical_spacing=0.16)
     for run, r in enumerate(results):
         middle = r.loss.shape[1] // 2
         style = mark(0)
@@ -267,9 +273,10 @@ def figure(*results: Asymmetry) -> Figure:
                 x=r.offset[v] / r.radius[v], y=r.loss[v] - r.loss[v, middle], mode="lines",
                 name=("Gaussian", "eigenvector", plain(first.directions[0]))[2 - kind],
                 legendgroup=str(kind), showlegend=run == 0 and kind > 0 and name.endswith(" 1"),
-                line=mark(kind).line(1.5), opacity=0.8, row=1, col=2,
+                line=mark(kind).line(1.5), opacity=0.8, row=2, col=1,
             )  # fmt: skip
-    layout(drawn, ("ℓ − ℓ₀ (units of θ)", "(ℓ − ℓ₀) / r"), ("rise of the training loss (nats)", ""))
+    rise = "rise of the loss (nats)"
+    layout(drawn, ("ℓ − ℓ₀ (units of θ)", "(ℓ − ℓ₀) / r"), (rise, rise), height=620)
     drawn.add_vline(x=0, line={"color": NEUTRAL, "dash": "dot", "width": 1})
     return drawn
 

@@ -27,13 +27,14 @@ from landscape.types import Progress, Setting, quiet
 SPEC = "digits/resnet8"
 METHODS = ("sgd", "sgd-sam", "sam", "sam-sgd", "psam")
 STEM = {"sgd-sam": "sgd", "sam-sgd": "sam"}
+FORK: dict[str, Setting] = {"low": -6.0, "high": 10.0}  # one range for all seeds, so that a mean can be drawn
 QUESTIONS: tuple[tuple[str, tuple[str, ...], dict[str, Setting]], ...] = (
     ("evaluate", METHODS, {}),
     ("hessian", METHODS, {}),
     ("distance", METHODS, {}),
-    ("interpolate", ("sgd", "sgd-sam"), {}),
-    ("interpolate", ("sam", "sam-sgd"), {}),
-    ("interpolate", ("sgd", "psam"), {}),
+    ("interpolate", ("sgd", "sgd-sam"), FORK),
+    ("interpolate", ("sam", "sam-sgd"), FORK),
+    ("interpolate", ("sgd", "psam"), {"low": -1.0, "high": 2.0}),
     ("asymmetry", ("sgd", "sgd-sam"), {"gaussian": 2}),
     ("asymmetry", ("sam-sgd", "sam"), {"gaussian": 2}),
 )

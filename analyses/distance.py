@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from landscape.report import Table
 
 NAME = "distance"
-TITLE = "Distances"
+TITLE = "Distance"
 QUESTION = "How far apart are they?"
 TEXT = "L2, relative and per-layer distance, cosine and prediction disagreement"
 EXAMPLE = "landscape distance sgd.pt sgd-sam.pt"
@@ -151,20 +151,31 @@ def label(result: Distance) -> str:
 
 
 def words(*results: Distance) -> tuple[str, str]:
-    """Distance of the first checkpoint from each other one, over seeds."""
+    """Closest and farthest pair, and distances from the first checkpoint, over seeds.
+
+    Args:
+        *results: One result for each seed.
+
+    Returns:
+        The answer, and what it is in parts of the norm and in decisions.
+    """
     names = labels(results[0].names, results[0].methods)
+    l2 = np.array([r.l2 for r in results])  # (S, M, M)
+    pairs = [(i, j) for i in range(len(names)) for j in range(i + 1, len(names))]
+    pairs.sort(key=lambda pair: float(l2[:, pair[0], pair[1]].mean()))
+    told = [f"{names[i]} and {names[j]} {spread(l2[:, i, j])}" for i, j in (pairs[0], pairs[-1])]
+    answer = f"{told[0]} in L2" if len(pairs) == 1 else f"Closest {told[0]}, farthest {told[1]} in L2"
     others = range(1, len(names))
-    told = [f"{names[0]} to {names[j]} {spread([r.l2[0, j] for r in results])}" for j in others]
     relative = [f"{names[j]} {percent([r.relative[0, j] for r in results])}" for j in others]
     disagree = [f"{names[j]} {percent([r.disagreement[0, j, 1] for r in results])}" for j in others]
-    answer = f"L2: {'; '.join(told)}{seeds(len(results))}"
-    return answer, f"of ‖θ‖: {', '.join(relative)}. Test images decided otherwise: {', '.join(disagree)}"
+    detail = f"From {names[0]}, as part of its norm{seeds(len(results))}: {', '.join(relative)}"
+    return answer, f"{detail}. Test examples decided otherwise: {', '.join(disagree)}"
 
 
 CAPTION = (
-    "Left: L2 distance between checkpoints, mean over seeds. Right: how far each parameter tensor moved from the first "
-    "checkpoint, relative to its own norm there. Distances compare networks that share a stem; across independent "
-    "runs they mostly measure how units are numbered."
+    "Above: L2 distance between checkpoints, mean over seeds. Below: how far each parameter tensor moved from the "
+    "first checkpoint, relative to its own norm there. Distances compare networks that share a stem; across "
+    "independent runs they mostly measure how units are numbered."
 )
 
 
@@ -176,7 +187,7 @@ def figure(*results: Distance) -> Figure:
 
     first = results[0]
     names = [plain(name) for name in labels(first.names, first.methods)]
-    drawn = make_subplots(rows=1, cols=2, column_widths=[0.4, 0.6], horizontal_spacing=0.14)
+    drawn = make_subplots(rows=2, cols=1, row_heights=[0.45, 0.55], vertical_spacing=0.14)
     mean = np.mean([r.l2 for r in results], axis=0)
     drawn.add_heatmap(
         x=names, y=names, z=mean, texttemplate="%{z:.3g}", showscale=False, colorscale="Viridis", row=1, col=1,
@@ -186,13 +197,12 @@ def figure(*results: Distance) -> Figure:
         style = mark(first.methods[j] if len(set(first.methods)) == len(names) else j)
         moved = np.mean([r.layer_relative[0, j] for r in results], axis=0)
         drawn.add_scatter(
-            x=np.arange(len(moved)), y=moved, mode="lines+markers", name=f"{names[0]} to {names[j]}", row=1, col=2,
+            x=np.arange(len(moved)), y=moved, mode="lines+markers", name=f"{names[0]} to {names[j]}", row=2, col=1,
             line=style.line(1.5), marker=style.marker(6), text=[plain(layer) for layer in first.layers],
             hovertemplate="%{text}: %{y:.3g}<extra>%{fullData.name}</extra>",
         )  # fmt: skip
-    layout(drawn, ("", "parameter tensor, input to output"), ("", "relative L2 distance"))
+    layout(drawn, ("", "parameter tensor, input to output"), ("", "relative L2"), log=("y2",), height=640)
     drawn.update_yaxes(autorange="reversed", row=1, col=1)
-    drawn.update_yaxes(type="log", row=1, col=2)
     return drawn
 
 

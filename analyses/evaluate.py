@@ -15,7 +15,7 @@ from landscape.options import option
 from landscape.result import Array, quantity
 from landscape.training.methods import labels
 from landscape.types import Progress, quiet
-from landscape.wording import number, percent, seeds
+from landscape.wording import percent, points, seeds
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from landscape.report import Table
 
 NAME = "evaluate"
-TITLE = "Errors, cost and training"
+TITLE = "Errors and cost"
 QUESTION = "What are the test errors, and what did they cost?"
 TEXT = "loss and error of checkpoints, their cost in passes, and their training curves"
 EXAMPLE = "landscape evaluate sgd.pt sgd-sam.pt"
@@ -164,14 +164,29 @@ def label(result: Evaluation) -> str:
 
 
 def words(*results: Evaluation) -> tuple[str, str]:
-    """Test errors from best to worst with their cost, over seeds."""
+    """Test errors from best to worst, differences paired by seed, and costs.
+
+    Args:
+        *results: One result for each seed.
+
+    Returns:
+        The means, and what they span.
+    """
     names = labels(results[0].names, results[0].methods)
-    test = np.array([r.error[:, 1] for r in results])
+    test = np.array([r.error[:, 1] for r in results])  # (S, M)
     order = np.argsort(test.mean(0), kind="stable")
-    answer = "; ".join(f"{names[i]} {percent(test[:, i])}" for i in order) + seeds(len(results))
+    answer = ", ".join(f"{names[i]} {test[:, i].mean():.2%}".replace("%", " %") for i in order)
+    detail = []
+    if len(names) > 1:
+        apart = [f"{names[i]} {points(test[:, i] - test[:, 0])}" for i in order if i != 0]
+        detail.append(f"Difference to {names[0]} in points{seeds(len(results))}: {', '.join(apart)}")
+    elif len(results) > 1:
+        detail.append(f"{percent(test[:, 0])}{seeds(len(results))}")
     costs = np.array([r.cost for r in results]).mean(0)
-    known = [f"{names[i]} {number(float(costs[i]))}×" for i in order if not np.isnan(costs[i])]
-    return f"test error {answer}", f"cost relative to SGD: {', '.join(known)}" if known else ""
+    known = [f"{names[i]} {costs[i]:.4g}" for i in order if not np.isnan(costs[i])]
+    if known:
+        detail.append(f"Cost (SGD = 1): {', '.join(known)}")
+    return f"Test error {answer}", ". ".join(detail)
 
 
 CAPTION = (
@@ -186,46 +201,60 @@ def figure(*results: Evaluation) -> Figure:
 
     from landscape.style import layout
 
-    drawn = make_subplots(rows=1, cols=2, horizontal_spacing=0.12)
+    drawn = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.06)
     for i in range(len(results[0].names)):
         epochs = [np.arange(1, r.epoch_loss.shape[1] + 1) for r in results]
         _draw(drawn, 1, i, results, [(x, r.epoch_loss[i]) for x, r in zip(epochs, results, strict=True)])
         _draw(drawn, 2, i, results, [(r.evaluated[i], r.test_error[i]) for r in results])
-    layout(drawn, ("epochs", "epochs"), ("training loss (nats)", "test error"))
-    drawn.update_yaxes(type="log", row=1, col=1)
-    drawn.update_yaxes(tickformat=".1%", row=1, col=2)
+    layout(drawn, ("", "epochs"), ("training loss (nats)", "test error"), log=("y",), height=560)
+    drawn.update_yaxes(tickformat=".1%", row=2, col=1)
     return drawn
 
 
-def _draw(
-    drawn: Figure, column: int, i: int, results: tuple[Evaluation, ...], curves: list[tuple[Array, Array]]
-) -> None:
+def _draw(drawn: Figure, row: int, i: int, results: tuple[Evaluation, ...], curves: list[tuple[Array, Array]]) -> None:
     from landscape.style import mark, plain
 
     name = labels(results[0].names, results[0].methods)[i]
     method = results[0].methods[i]
     style = mark(method if len(set(results[0].methods)) == len(results[0].methods) else i)
-    about = {"name": plain(name), "legendgroup": name, "row": 1, "col": column, "mode": "lines"}
+    about = {"name": plain(name), "legendgroup": name, "row": row, "col": 1, "mode": "lines"}
     if len(curves) > 1:
         for x, y in curves:
             drawn.add_scatter(x=x, y=y, line=style.line(1), opacity=0.35, showlegend=False, hoverinfo="skip", **about)
     if len({len(y) for _, y in curves}) == 1:
         mean = np.mean([y for _, y in curves], axis=0)
-        drawn.add_scatter(x=curves[0][0], y=mean, line=style.line(2.5), showlegend=column == 1, **about)
+        drawn.add_scatter(x=curves[0][0], y=mean, line=style.line(2.5), showlegend=row == 1, **about)
 
 
 def table(*results: Evaluation) -> Table:
     """One row for each checkpoint."""
     from landscape.report import Table
 
-    about = ("checkpoint", "method", "state", "train loss (nats)", "test loss (nats)", "train error", "test error")
-    columns = (*about, "test error, stored statistics", "‖θ‖", "steps", "cost (SGD = 1)")
+    about = ("run", "checkpoint", "method", "state", "train loss (nats)", "test loss (nats)", "train error (%)")
+    columns = (*about, "test error (%)", "stored statistics (%)", "‖θ‖", "steps", "cost (SGD = 1)")
     rows = [
-        (r.names[i], r.methods[i], r.states[i], float(r.loss[i, 0]), float(r.loss[i, 1]), float(r.error[i, 0]),
-         float(r.error[i, 1]), float(r.stored_error[i, 1]), float(r.norm[i]), int(r.step[i]), float(r.cost[i]))
-        for r in results
+        (run, r.names[i], r.methods[i], r.states[i], float(r.loss[i, 0]), float(r.loss[i, 1]),
+         100 * float(r.error[i, 0]), 100 * float(r.error[i, 1]), 100 * float(r.stored_error[i, 1]),
+         float(r.norm[i]), int(r.step[i]), float(r.cost[i]))
+        for run, r in enumerate(results, 1)
         for i in range(len(r.names))
     ]  # fmt: skip
-    return Table(
-        "Checkpoints", columns, tuple(rows), "BatchNorm statistics recomputed on training data where not said."
-    )
+    note = "BatchNorm statistics recomputed on training data; 'stored statistics': test error with those of training."
+    return Table("Checkpoints", columns, tuple(rows), note)
+
+
+def overview(*results: Evaluation) -> Table:
+    """One row for each checkpoint, means over runs; the runs themselves are in `table`."""
+    from landscape.report import Table
+
+    first = results[0]
+    error = np.array([r.error for r in results])  # (S, M, 2)
+    loss = np.array([r.loss for r in results])
+    rows = [
+        (name, len(results), float(loss[:, i, 0].mean()), float(loss[:, i, 1].mean()),
+         100 * float(error[:, i, 0].mean()), percent(error[:, i, 1]), int(first.step[i]), float(first.cost[i]))
+        for i, name in enumerate(labels(first.names, first.methods))
+    ]  # fmt: skip
+    columns = ("checkpoint", "runs", "train loss (nats)", "test loss (nats)", "train error (%)", "test error (range)")
+    note = f"Networks of {int(first.parameters[0]):,} parameters; BatchNorm statistics recomputed on training data."
+    return Table("Checkpoints", (*columns, "steps", "cost (SGD = 1)"), tuple(rows), note)

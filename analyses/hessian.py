@@ -171,13 +171,12 @@ def words(*results: Sharpness) -> tuple[str, str]:
     if not all(bool(r.converged.all()) for r in results):
         detail += ". Some searches did not converge: see the table"
     if len(names) == 1:
-        return f"largest eigenvalue {spread(top[:, 0], 'nats/θ²')}{seeds(len(results))}", detail
+        return f"Largest eigenvalue {spread(top[:, 0], 'nats/θ²')}{seeds(len(results))}", detail
     flat, sharp = int(np.argmin(mean)), int(np.argmax(mean))
     factor = top[:, sharp] / top[:, flat]
-    always = sum(bool(f > 1) for f in factor)
-    sure = "" if len(factor) == 1 else f", in {always} of {len(factor)} seeds"
-    answer = f"{names[flat]} is flatter than {names[sharp]} by a factor of {spread(factor)}{sure}"
-    return answer, detail
+    always = int((factor > 1).sum())
+    sure = "" if len(factor) == 1 else f" in {always} of {len(factor)} seeds"
+    return f"{names[flat]}, {spread(factor)} times flatter than {names[sharp]}{sure}", detail
 
 
 CAPTION = (
@@ -206,9 +205,8 @@ def figure(*results: Sharpness) -> Figure:
                 showlegend=run == 0, marker=style.marker(8), error_y={"array": r.residual[i], "width": 6},
                 hovertemplate="λ%{customdata}: %{y:.5g} ± %{error_y.array:.1g}", customdata=np.arange(1, k + 1),
             )  # fmt: skip
-    layout(drawn, "index", "eigenvalue (nats/θ²)")
     positive = all(float(r.eigenvalue.min()) > 0 for r in results)
-    drawn.update_yaxes(type="log" if positive else "linear")
+    layout(drawn, "index", "eigenvalue (nats/θ²)", log="y" if positive else "")
     drawn.update_xaxes(dtick=1)
     return drawn
 

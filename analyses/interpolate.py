@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from landscape.surface import Surface
 
 NAME = "interpolate"
-TITLE = "The line between them"
+TITLE = "The line"
 QUESTION = "Is there a barrier between them?"
 TEXT = "train and test, loss and error, on the line through two checkpoints"
 EXAMPLE = "landscape interpolate sgd.pt sgd-sam.pt"
@@ -44,9 +44,12 @@ OK, NEGATIVE_VARIANCE, NOT_FINITE = 0, 1, 2
 class Options:
     """Options of the line."""
 
-    low: float = option(-1.0, "smallest α", high=0.0)
-    high: float = option(2.0, "largest α", low=1.0)
-    points: int = option(31, "points on an even grid; 0, 1/2 and 1 are added where it misses them", low=2)
+    low: float | None = option(
+        None, "smallest α; found where the training loss has risen by --rise", kind=float, high=0
+    )
+    high: float | None = option(None, "largest α; found likewise", kind=float, low=1)
+    rise: float = option(0.1, "rise of the training loss above both ends that ends the line, in nats", low=0.0)
+    points: int = option(41, "points, half of them in [0, 1], with 0, 1/2 and 1", low=5)
     batchnorm: str = option(
         "recalibrate",
         "BatchNorm statistics off a checkpoint: recomputed on training data, mixed, or the first checkpoint's",
@@ -96,13 +99,26 @@ Result = Interpolation
 SPLITS = ("train", "test")
 
 
+REACH = 16.0  # largest |α| beyond an end that is looked at unasked
+
+
 def grid(low: float, high: float, points: int) -> Array:
-    """An even grid with 0, 1/2 and 1 in it, ascending, float64, shape (P,)."""
-    even = np.linspace(low, high, points)
-    for must in (0.0, 0.5, 1.0):
-        near = np.isclose(even, must, atol=1e-9)
-        even = np.append(even[~near], must)
-    return np.sort(even)
+    """Even points in [0, 1], as many as outside it, and even points on both sides.
+
+    Args:
+        low: Smallest α, at most 0.
+        high: Largest α, at least 1.
+        points: How many, about.
+
+    Returns:
+        Places with low, 0, 1/2, 1 and high among them, ascending, float64, shape (P,).
+    """
+    inside = np.linspace(0, 1, 2 * (points // 4) + 1)
+    outside = points - len(inside)
+    share = -low / max(-low + high - 1, 1e-12)
+    below = np.linspace(low, 0, round(outside * share) + 1)
+    above = np.linspace(1, high, outside - round(outside * share) + 1)
+    return np.unique(np.concatenate([below[:-1] if low < 0 else [], inside, above[1:] if high > 1 else []]))
 
 
 def compute(
@@ -137,7 +153,9 @@ def compute(
         raise UsageError(f"a line goes through 2 checkpoints, got {len(checkpoints)}", EXAMPLE)
     a, b = checkpoints
     surface = Surface(problem, batch_size=options.batch_size, device=device, dtype=getattr(torch, dtype))
-    alpha = grid(options.low, options.high, options.points)
+    low = _reach(surface, a, b, options, -1) if options.low is None else options.low
+    high = _reach(surface, a, b, options, 1) if options.high is None else options.high
+    alpha = grid(low, high, options.points)
     values = np.full((2, 2, len(alpha)), np.nan)  # loss and error, split, alpha
     status = np.zeros(len(alpha), dtype=np.int8)
     for i, x in enumerate(alpha):
@@ -185,6 +203,24 @@ def barrier(alpha: Array, values: Array) -> Array:
     return np.where(np.isnan(chord[:, 0]), np.nan, np.maximum(rise, 0.0))
 
 
+def _reach(surface: Surface, a: Checkpoint, b: Checkpoint, options: Options, side: int) -> float:
+    """The α on one side, doubling its distance to the nearer end, where the training loss has risen enough."""
+    ends = []
+    for alpha in (0.0, 1.0):
+        _place(surface, a, b, alpha, options.batchnorm)
+        ends.append(float(surface.score("train").loss))
+    reach = 1.0
+    while reach < REACH:
+        alpha = 1 + reach if side > 0 else -reach
+        if _place(surface, a, b, alpha, options.batchnorm) != OK:
+            break
+        loss = float(surface.score("train").loss)
+        if not loss < max(ends) + options.rise:
+            break
+        reach *= 2
+    return 1 + reach if side > 0 else -reach
+
+
 def _place(surface: Surface, a: Checkpoint, b: Checkpoint, alpha: float, rule: str) -> int:
     theta = lerp(surface.vector(a.theta), surface.vector(b.theta), alpha)
     buffers: Mapping[str, Tensor] = a.buffers
@@ -230,9 +266,12 @@ def words(*results: Interpolation) -> tuple[str, str]:
     """
     train, test = (np.array([r.barrier_loss[i] for r in results]) for i in (0, 1))
     errors, test_errors = (np.array([r.barrier_error[i] for r in results]) for i in (0, 1))
-    verdict = "no barrier: one valley" if bool(np.all(errors < CONNECTED)) else "a barrier: two valleys"
-    answer = f"{verdict}, train error rises by {percent(errors)} between them{seeds(len(results))}"
-    return answer, f"barrier {spread(train, 'nats')} train, {spread(test, 'nats')} and {percent(test_errors)} test"
+    connected = int((errors < CONNECTED).sum())
+    answer = "No barrier: one valley" if connected == len(results) else "A barrier: two valleys"
+    if 0 < connected < len(results):
+        answer = f"A barrier in {len(results) - connected} of {len(results)} seeds"
+    detail = f"Largest rise above the chord in training{seeds(len(results))}: {spread(train, 'nats')}"
+    return answer, f"{detail}, {percent(errors)}; in test: {spread(test, 'nats')}, {percent(test_errors)}"
 
 
 CONNECTED = 0.02
@@ -255,10 +294,15 @@ def figure(*results: Interpolation) -> Figure:
     for place, end in enumerate(label(results[0]).split(" | ")):
         drawn.add_vline(x=place, line={"color": NEUTRAL, "dash": "dot", "width": 1})
         drawn.add_annotation(
-            x=place, y=1.0, yref="paper", yanchor="bottom", text=plain(end), showarrow=False, xanchor="center"
+            x=place,
+            y=1.0,
+            yref="paper",
+            yanchor="bottom",
+            text=plain(end),
+            showarrow=False,
+            xanchor=("right", "left")[place],
         )
-    layout(drawn, ("", "α"), ("error", "loss (nats)"), height=560, hover="x unified")
-    drawn.update_yaxes(type="log", row=2, col=1)
+    layout(drawn, ("", "α"), ("error", "loss (nats)"), log=("y2",), height=560, hover="x unified")
     drawn.update_yaxes(tickformat=".0%", rangemode="tozero", row=1, col=1)
     return drawn
 
@@ -268,13 +312,14 @@ def _draw_split(drawn: Figure, row: int, curves: Sequence[tuple[Array, Array]], 
 
     line = {"color": TRAIN if name == "train" else TEST, "dash": "solid" if name == "train" else "dash"}
     several = len(curves) > 1
-    for alpha, values in curves:
+    common = len({tuple(alpha) for alpha, _ in curves}) == 1
+    for run, (alpha, values) in enumerate(curves):
         drawn.add_scatter(
             x=alpha, y=values, mode="lines", line={**line, "width": 1 if several else 2.5}, name=name, legendgroup=name,
-            opacity=0.45 if several else 1, showlegend=row == 1 and not several, hoverinfo="skip" if several else None,
-            row=row, col=1,
+            opacity=0.45 if several else 1, showlegend=row == 1 and run == 0 and not (several and common),
+            hoverinfo="skip" if several else None, row=row, col=1,
         )  # fmt: skip
-    if several and len({tuple(alpha) for alpha, _ in curves}) == 1:
+    if several and common:
         mean = np.mean([values for _, values in curves], axis=0)
         drawn.add_scatter(
             x=curves[0][0], y=mean, mode="lines", line={**line, "width": 3}, name=f"{name}, mean of {len(curves)}",

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from analyses import REGISTRY, Analysis, named
+from analyses import REGISTRY, Analysis, evaluate, named
 from landscape import store
 from landscape.errors import InputError
 from landscape.report import Finding, Page, Panel, Section, Table
@@ -70,26 +70,9 @@ def page(stored: Sequence[Stored], title: str = "") -> Page:
         groups = _groups([s for s in stored if s.analysis is analysis])
         if not groups:
             continue
-        answers = [analysis.words(*(s.result for s in group)) for group in groups.values()]
-        sections.append(
-            Section(
-                title=analysis.TITLE,
-                question=analysis.QUESTION,
-                findings=tuple(
-                    f"{label}: {answer}. {detail}." if detail else f"{label}: {answer}."
-                    for label, (answer, detail) in zip(groups, answers, strict=True)
-                ),
-                panels=tuple(_panel(label, group) for label, group in groups.items()),
-            )
-        )
-        findings += [
-            Finding(
-                question=analysis.QUESTION if len(groups) == 1 else f"{analysis.QUESTION} {label}",
-                answer=answer[0].upper() + answer[1:],
-                detail=detail,
-            )
-            for label, (answer, detail) in zip(groups, answers, strict=True)
-        ]
+        panels = tuple(_panel(label, group) for label, group in groups.items())
+        sections.append(Section(title=analysis.TITLE, question=analysis.QUESTION, panels=panels))
+        findings.append(_finding(analysis, groups))
     problems = sorted({_short(s.provenance.problem) for s in stored})
     return Page(
         title=title or f"Loss landscape of {' and '.join(problems) or 'nothing yet'}",
@@ -100,6 +83,17 @@ def page(stored: Sequence[Stored], title: str = "") -> Page:
         warnings=tuple(_warnings(stored)),
         provenance=(_provenance(stored),) if stored else (),
     )
+
+
+def _finding(analysis: Analysis, groups: dict[str, list[Stored]]) -> Finding:
+    """One answer for all groups where they agree, else one line for each."""
+    told = {label: analysis.words(*(s.result for s in group)) for label, group in groups.items()}
+    if len(told) == 1:
+        return Finding(analysis.QUESTION, *next(iter(told.values())))
+    answers = {answer for answer, _ in told.values()}
+    lines = [answer if "'s valley" in answer else f"{label}: {answer}" for label, (answer, _) in told.items()]
+    answer = f"{answers.pop()} ({', '.join(told)})" if len(answers) == 1 else "\n".join(lines)
+    return Finding(analysis.QUESTION, answer, "\n".join(f"{label}: {detail}" for label, (_, detail) in told.items()))
 
 
 def _groups(stored: Sequence[Stored]) -> dict[str, list[Stored]]:
@@ -120,7 +114,7 @@ def _panel(label: str, group: Sequence[Stored]) -> Panel:
         figure=analysis.figure(*results),
         caption=analysis.CAPTION + (f" BatchNorm statistics: {rule}." if rule else ""),
         command="\n".join(s.provenance.command for s in group),
-        summary=f"{answer}. {detail}",
+        summary=f"{answer}. {detail}." if detail else f"{answer}.",
         data=analysis.table(*results),
         source={
             "files": ", ".join(str(s.path) for s in group),
@@ -133,8 +127,8 @@ def _panel(label: str, group: Sequence[Stored]) -> Panel:
 
 def _checkpoints(stored: Sequence[Stored]) -> list[Table]:
     """The table of checkpoints of every evaluation."""
-    groups = _groups([s for s in stored if s.analysis.NAME == "evaluate"])
-    return [group[0].analysis.table(*(s.result for s in group)) for group in groups.values()]
+    groups = _groups([s for s in stored if s.analysis.NAME == evaluate.NAME])
+    return [evaluate.overview(*(s.result for s in group)) for group in groups.values()]
 
 
 def _short(spec: str) -> str:
@@ -171,7 +165,7 @@ def _warnings(stored: Sequence[Stored]) -> list[str]:
 
 def _provenance(stored: Sequence[Stored]) -> Table:
     rows = [
-        (s.path.name, s.analysis.NAME, name, digest[:16], s.provenance.problem, s.provenance.data[:16],
+        (str(s.path), s.analysis.NAME, name, digest[:16], s.provenance.problem, s.provenance.data[:16],
          s.provenance.device, s.provenance.dtype, s.provenance.versions.get("torch"), s.provenance.created)
         for s in stored
         for name, digest in s.provenance.inputs.items()

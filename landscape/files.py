@@ -24,7 +24,7 @@ def refuse_existing(path: Path, force: bool) -> None:
     Raises:
         UsageError: If the file exists and `force` is not set.
     """
-    if path.exists() and not force:
+    if os.path.lexists(path) and not force:
         raise UsageError(f"{path} exists already", "choose another --out, or add --force to overwrite it")
 
 

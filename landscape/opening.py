@@ -79,7 +79,8 @@ def _check(found: Sequence[Checkpoint], problem: Problem, paths: Sequence[Path])
             )
             name, shape = sorted(differing)[0]
             raise InputError(
-                f"{path} does not fit the network of {problem.spec}: {len(differing)} tensors differ, first {name} {shape}",
+                f"{path} does not fit the network of {problem.spec}: {len(differing)} names or shapes differ, "
+                f"first {name} {shape}",
                 _ONE,
             )
         if checkpoint.data not in {"", fingerprint}:

@@ -8,15 +8,11 @@ may come from a stranger's checkpoint and is escaped here; inside a figure `land
 from __future__ import annotations
 
 import base64
-import contextlib
-import errno
 import functools
 import hashlib
 import json
 import math
-import os
-import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import resources
 from numbers import Integral, Real
@@ -24,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from landscape import __version__
-from landscape.errors import InputError, ResourceError, UsageError
+from landscape.files import atomic
 from landscape.style import HEIGHT, template
 
 if TYPE_CHECKING:

@@ -11,9 +11,11 @@ from __future__ import annotations
 import functools
 import html
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -116,15 +118,6 @@ _INKS: dict[Theme, _Ink] = {
 
 _CLEAR = "rgba(0,0,0,0)"
 
-LOG: dict[str, Any] = {
-    "type": "log",
-    "nticks": 5,
-    "tickfont": {"size": 10.5},  # Plotly enlarges powers of ten by a quarter
-    "tickformatstops": [{"dtickrange": ["D1", "D2"], "value": "~g"}],  # 20 and 50, not a lone 2 and 5
-    "minor": {"ticks": "outside", "ticklen": 2},
-}
-"""A logarithmic axis; `figure.update_yaxes(LOG, row=2)` where only one of several subplots is."""
-
 
 def _axis(ink: _Ink) -> dict[str, Any]:
     return {
@@ -175,9 +168,8 @@ def template(theme: Theme = "light") -> dict[str, Any]:
         "annotationdefaults": {"font": {"color": ink.text, "size": 13}, "arrowcolor": ink.soft},
         "shapedefaults": {"line": {"color": NEUTRAL, "width": 1}},
     }  # fmt: skip
-    fields = dict.fromkeys(
-        ("heatmap", "contour", "surface", "histogram2d"), [{"colorbar": bar, "colorscale": "Viridis"}]
-    )
+    field = {"colorbar": bar, "colorscale": "Viridis"}
+    fields = {kind: [field] for kind in ("heatmap", "contour", "surface", "histogram2d")}
     bars = {"marker": {"line": {"width": 0}}, "error_y": {"color": ink.text}, "error_x": {"color": ink.text}}
     return {"layout": layout, "data": {**fields, "bar": [bars]}}
 
@@ -195,18 +187,18 @@ def layout(
     x: str | Sequence[str],
     y: str | Sequence[str],
     *,
-    log: Literal["", "x", "y", "xy"] = "",
+    log: Collection[str] = "",
     height: int = HEIGHT,
     hover: Literal["closest", "x", "x unified"] = "closest",
 ) -> Figure:
     """Give a figure the common look and its axes their titles.
 
     Args:
-        figure: Figure to change in place.
+        figure: Figure to change in place, with all its traces.
         x: Title of the x axis with its unit, as "loss (nats)"; of a figure with subplots one for each axis in
             order, "" for none. Under 40 characters, or it is cut off on a telephone.
         y: The same for y.
-        log: Which axes are logarithmic, in every subplot.
+        log: Which axes are logarithmic: "x", "y" or "xy", in every subplot; or their names, as ("y2",).
         height: Height in px on a wide page.
         hover: What the pointer shows; "x" and "x unified" show all lines at one x.
 
@@ -214,15 +206,40 @@ def layout(
         The same figure.
     """
     figure.update_layout(template=_light(), height=height, hovermode=hover)
-    if figure.layout.annotations and any(note.y == 1 and note.yref == "paper" for note in figure.layout.annotations):
+    if any(note.y == 1 and note.yref == "paper" for note in figure.layout.annotations or ()):
         figure.update_layout(margin={"t": 48})  # titles of subplots
     figure.update_annotations(font={"size": 13}, selector={"font": {"size": 16}})  # which Plotly sets in 16 px
-    for name, each, titles in (("x", figure.select_xaxes(), x), ("y", figure.select_yaxes(), y)):
+    for letter, axes, titles in (("x", figure.select_xaxes(), x), ("y", figure.select_yaxes(), y)):
         texts = iter([titles] if isinstance(titles, str) else titles)
-        for axis in each:
+        for axis in axes:
             text = next(texts, "")
             if text:
                 axis.title.text = text
-            if name in log:
-                axis.update(LOG)
+            name = axis.plotly_name.replace("axis", "")
+            if letter in log or name in log:
+                axis.update(_log_axis(decades(figure, name)))
     return figure
+
+
+def _log_axis(span: float) -> dict[str, Any]:
+    """Label powers of ten; below four decades Plotly labels 20 and 50 too, as a lone 2 and 5 if it is let."""
+    labels = {"tickformat": "~g"} if span < 3.7 else {"tickfont": {"size": 10.5}}  # it enlarges powers by a quarter
+    return {"type": "log", "nticks": 5, "minor": {"ticks": "outside", "ticklen": 2}, **labels}
+
+
+def decades(figure: Figure, axis: str) -> float:
+    """Measure how many powers of ten the positive values on an axis span.
+
+    Args:
+        figure: Figure with its traces.
+        axis: "x", "y", "x2" and so on.
+
+    Returns:
+        log10 of the largest over the smallest; 0 where there is none.
+    """
+    letter = axis[0]
+    traces = [trace for trace in figure.data if (getattr(trace, f"{letter}axis", None) or letter) == axis]
+    values = [np.asarray(getattr(trace, letter), dtype=float).ravel() for trace in traces if letter in trace]
+    filled = np.concatenate([[], *values])
+    filled = filled[np.isfinite(filled) & (filled > 0)]
+    return float(np.log10(filled.max() / filled.min())) if filled.size else 0.0

@@ -14,9 +14,14 @@ def number(value: float) -> str:
         return "not computed"
     if value == 0 or 1e-3 <= abs(value) < 1e5:
         digits = 0 if value == 0 else max(0, 2 - math.floor(math.log10(abs(value))))
-        return f"{value:,.{min(digits, 5)}f}"
+        return f"{value:,.{min(digits, 5)}f}".replace("-", "−")
     mantissa, _, exponent = f"{value:.1e}".partition("e")
-    return f"{mantissa}·10^{int(exponent)}"
+    return f"{mantissa.replace('-', '−')}·10{exponent_text(int(exponent))}"
+
+
+def exponent_text(power: int) -> str:
+    """An integer in superscript digits."""
+    return str(power).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
 
 def spread(values: Iterable[float], unit: str = "") -> str:
@@ -34,6 +39,13 @@ def percent(values: Iterable[float]) -> str:
     return f"{mean} %" if low == high else f"{mean} % ({low} to {high})"
 
 
+def points(values: Iterable[float]) -> str:
+    """Differences of parts of one in percentage points, with sign, and the range where there are several."""
+    found = np.asarray(list(values), dtype=float) * 100
+    mean, low, high = (f"{v:+.2f}".replace("-", "−") for v in (found.mean(), found.min(), found.max()))
+    return mean if low == high else f"{mean} ({low} to {high})"
+
+
 def seeds(n: int) -> str:
-    """How many runs a mean is over: nothing for one, ", 3 seeds" for three."""
-    return "" if n == 1 else f", {n} seeds"
+    """How many runs a mean is over: nothing for one, " over 3 seeds" for three."""
+    return "" if n == 1 else f" over {n} seeds"

@@ -29,9 +29,9 @@ def mlp(activation: type[nn.Module] = nn.Tanh, width: int = 8) -> nn.Sequential:
 
 def cnn() -> nn.Sequential:
     return nn.Sequential(
-        *(nn.Conv2d(1, 4, 3, padding=1, bias=False), nn.BatchNorm2d(4), nn.ReLU()),
-        *(nn.Conv2d(4, 6, 3, padding=1, bias=False), nn.BatchNorm2d(6), nn.ReLU()),
-        *(Mean(), nn.Linear(6, 3)),
+        *(nn.Conv2d(1, 3, 3, padding=1, bias=False), nn.BatchNorm2d(3), nn.ReLU()),
+        *(nn.Conv2d(3, 4, 3, padding=1, bias=False), nn.BatchNorm2d(4), nn.ReLU()),
+        *(Mean(), nn.Linear(4, 3)),
     )
 
 

@@ -228,7 +228,7 @@ def test_power_iteration_finds_what_lanczos_finds(net: str) -> None:
     assert slow.converged, slow.advice
     np.testing.assert_allclose(slow.values, fast.values, rtol=1e-2)
     assert (np.abs(slow.values - truth[::-1][:2]) <= slow.residuals).all()
-    assert abs(slow.smallest - truth[0]) <= slow.smallest_residual + 1e-2 * truth[-1]
+    assert abs(slow.smallest - truth[0]) <= slow.smallest_residual + 3e-2 * truth[-1]
     assert slow.order == "magnitude"
 
 

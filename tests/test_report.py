@@ -17,7 +17,7 @@ import plotly.graph_objects as go
 import pytest
 from hostile_names import PAYLOADS, everywhere
 from plotly.offline import get_plotlyjs
-from sample_report import radius_figure, sample_page
+from sample_report import interpolation_figure, radius_figure, sample_page
 
 from landscape import report, style
 from landscape.errors import InputError, ResourceError, UsageError
@@ -213,6 +213,15 @@ def test_a_method_keeps_its_mark_and_no_code_is_colour_alone() -> None:
 
 
 def test_axes_carry_their_titles_in_order() -> None:
-    figure = style.layout(radius_figure(), "x (θ)", "y (nats)", log="y")
-    assert (figure.layout.xaxis.title.text, figure.layout.yaxis.title.text) == ("x (θ)", "y (nats)")
-    assert figure.layout.yaxis.type == "log"
+    figure = style.layout(interpolation_figure(), ("", "x (θ)"), ("error", "loss (nats)"), log=("y2",))
+    assert (figure.layout.xaxis.title.text, figure.layout.xaxis2.title.text) == (None, "x (θ)")
+    assert (figure.layout.yaxis.title.text, figure.layout.yaxis2.title.text) == ("error", "loss (nats)")
+    assert (figure.layout.yaxis.type, figure.layout.yaxis2.type) == (None, "log")
+
+
+def test_a_log_axis_spells_its_ticks_out_below_four_decades() -> None:
+    figure = go.Figure([go.Scatter(x=[1, 2, 3, 4], y=[0.0, 0.1, np.nan, 10]), go.Scatter(x=[1], y=[100], yaxis="y2")])
+    assert style.decades(figure, "y") == pytest.approx(2)
+    assert style.decades(figure, "y2") == 0
+    assert style.layout(figure, "x", "y", log="y").layout.yaxis.tickformat == "~g"
+    assert style.layout(radius_figure(), "x", "y", log="y").layout.yaxis.tickformat is None

@@ -1,31 +1,48 @@
-"""Curvature: eigenvalues of the Hessian of a mean loss, each with a bound on its error.
+"""Curvature: eigenvalues of the Hessian of a mean loss, each with a bound on its error; its trace and its density.
 
 Values are in nats per unit of theta squared. The loss is that of the error curves: BatchNorm statistics are held fixed
 unless asked otherwise, and no weight decay is included (it shifts every eigenvalue by exactly its coefficient).
 """
 
 from landscape.curvature.certificate import Eigenpairs
+from landscape.curvature.chunked import CurvatureOperator
 from landscape.curvature.dense import dense_eigenpairs, dense_hessian
+from landscape.curvature.density import Density, spectral_density
+from landscape.curvature.determinism import check_determinism
 from landscape.curvature.engines import Engine, eigenpairs
+from landscape.curvature.fisher import FisherOperator
+from landscape.curvature.ggn import GaussNewtonOperator
 from landscape.curvature.isolation import BatchNormMode
 from landscape.curvature.lanczos import Search, top_eigenpairs
 from landscape.curvature.objective import Losses, Objective
 from landscape.curvature.operator import HessianOperator
 from landscape.curvature.power import power_eigenpairs
 from landscape.curvature.pyhessian_engine import pyhessian_eigenpairs
+from landscape.curvature.sampling import sampling_error, subset
+from landscape.curvature.trace import Trace, estimate_trace
 
 __all__ = [
     "BatchNormMode",
+    "CurvatureOperator",
+    "Density",
     "Eigenpairs",
     "Engine",
+    "FisherOperator",
+    "GaussNewtonOperator",
     "HessianOperator",
     "Losses",
     "Objective",
     "Search",
+    "Trace",
+    "check_determinism",
     "dense_eigenpairs",
     "dense_hessian",
     "eigenpairs",
+    "estimate_trace",
     "power_eigenpairs",
     "pyhessian_eigenpairs",
+    "sampling_error",
+    "spectral_density",
+    "subset",
     "top_eigenpairs",
 ]

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from landscape.curvature.operator import accumulator
+from landscape.curvature.chunked import accumulator
 from landscape.errors import UsageError
 
 Floats = NDArray[np.float64]

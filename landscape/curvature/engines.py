@@ -6,6 +6,7 @@ from typing import Literal, get_args
 
 from landscape.curvature.certificate import Eigenpairs, Progress
 from landscape.curvature.dense import dense_eigenpairs
+from landscape.curvature.determinism import check_determinism
 from landscape.curvature.isolation import BatchNormMode
 from landscape.curvature.lanczos import top_eigenpairs
 from landscape.curvature.objective import Objective
@@ -47,13 +48,14 @@ def eigenpairs(
         Certified eigenpairs.
 
     Raises:
-        UsageError: If the engine is unknown, or k or tol out of range.
+        UsageError: If the engine is unknown, k or tol is out of range, or the objective is random.
     """
     if engine == "dense":
         return dense_eigenpairs(objective, k, batchnorm, tol)
     if engine not in get_args(Engine):
         raise UsageError(f"there is no engine '{engine}'", nearest(engine, get_args(Engine)))
     operator = HessianOperator(objective, batchnorm, memory_budget)
+    check_determinism(operator)
     if engine == "pyhessian":
         return pyhessian_eigenpairs(operator, k, tol, seed=seed, max_products=max_products)
     search = top_eigenpairs if engine == "lanczos" else power_eigenpairs

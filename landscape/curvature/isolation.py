@@ -7,14 +7,15 @@ every flag that is set here is set back on the way out, also when an exception p
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.overrides import TorchFunctionMode
+
+from landscape.curvature.bilinear import TwiceDifferentiable
 
 BatchNormMode = Literal["eval", "train"]
 
@@ -128,55 +129,10 @@ def _restore_float32(flags: tuple[tuple[str, bool] | None, list[str]]) -> None:
             backend.fp32_precision = precision
 
 
-class TwiceDifferentiable(TorchFunctionMode):
-    """Rewrites BatchNorm with fixed statistics as one scale and one shift for each channel.
-
-    The two are the same function. The derivative of the general operator, however, carries terms for batch statistics
-    that are zero here and are computed all the same, and its second derivative is assembled from many small kernels.
-    """
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Replace `torch.nn.functional.batch_norm` where its statistics are fixed."""
-        kwargs = kwargs or {}
-        if func is nn.functional.batch_norm and not kwargs.get("training", args[5] if len(args) > 5 else False):
-            return fixed_batch_norm(*args, **kwargs)
-        return func(*args, **kwargs)
-
-
-def fixed_batch_norm(
-    input: Tensor,
-    running_mean: Tensor,
-    running_var: Tensor,
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
-    training: bool = False,
-    momentum: float = 0.1,
-    eps: float = 1e-5,
-) -> Tensor:
-    """Normalise each channel by fixed statistics, written as input * scale + shift.
-
-    Args:
-        input: Activations, shape (B, channel, ...).
-        running_mean: Means, shape (channel,).
-        running_var: Variances, shape (channel,).
-        weight: Factor after normalisation, shape (channel,).
-        bias: Added last, shape (channel,).
-        training: Here for the signature of the function that is replaced; always False.
-        momentum: Likewise, without effect.
-        eps: Added to the variances.
-
-    Returns:
-        What `torch.nn.functional.batch_norm` returns in eval mode, shape (B, channel, ...).
-    """
-    scale = torch.rsqrt(running_var + eps)  # (channel,)
-    scale = scale if weight is None else weight * scale
-    shift = -running_mean * scale if bias is None else bias - running_mean * scale
-    channels = (1, -1, *(1,) * (input.dim() - 2))
-    return torch.addcmul(shift.view(channels), input, scale.view(channels))
-
-
 @contextmanager
-def forward_pass(model: nn.Module, device: torch.device, batchnorm: BatchNormMode, seed: int = 0) -> Iterator[None]:
+def forward_pass(
+    model: nn.Module, device: torch.device, batchnorm: BatchNormMode, seed: int = 0, rewrite: bool = True
+) -> Iterator[None]:
     """Run the network deterministically, through operations that can be differentiated twice.
 
     Fused attention has no second derivative in PyTorch, so the plain formula takes its place.
@@ -186,9 +142,11 @@ def forward_pass(model: nn.Module, device: torch.device, batchnorm: BatchNormMod
         device: Where it runs.
         batchnorm: See `evaluation`.
         seed: See `seeded`.
+        rewrite: Whether to run some layers through `BilinearMap`.
 
     Yields:
         Nothing.
     """
-    with evaluation(model, batchnorm), seeded(device, seed), sdpa_kernel(SDPBackend.MATH), TwiceDifferentiable():
+    layers = TwiceDifferentiable() if rewrite else nullcontext()
+    with evaluation(model, batchnorm), seeded(device, seed), sdpa_kernel(SDPBackend.MATH), layers:
         yield

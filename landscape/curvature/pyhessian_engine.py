@@ -52,7 +52,7 @@ def pyhessian_eigenpairs(
     model = _copied(operator)
     batches = [objective.data.batch(start, stop, operator.dtype) for start, stop in objective.chunks()]
     counted = _Loader(batches)
-    with exact_arithmetic(device), forward_pass(model, device, "eval", seed), _contained(operator):
+    with exact_arithmetic(device), forward_pass(model, device, "eval", seed, rewrite=False), _contained(operator):
         from pyhessian import hessian
 
         _check_used(model, objective, batches[0])

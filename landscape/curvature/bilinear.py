@@ -1,0 +1,221 @@
+"""Layers that are linear in their input and in their weight, written so that the second derivative costs no more.
+
+For y = B(x, w) with B bilinear, the derivatives towards x and w are again bilinear, and so are theirs. A product
+with the Hessian therefore needs nothing but B and its two adjoints, with tangents in the place of x or w: six calls
+to the kernels that the forward and the backward pass use. PyTorch's own second derivative assembles convolutions
+and BatchNorm from smaller pieces instead.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+
+class BilinearMap(ABC):
+    """A bilinear B with its adjoints."""
+
+    @abstractmethod
+    def forward(self, x: Tensor, w: Tensor) -> Tensor:
+        """Apply B.
+
+        Args:
+            x: Input, shape (B, ...).
+            w: Weight.
+
+        Returns:
+            B(x, w), shape (B, ...).
+        """
+
+    @abstractmethod
+    def adjoints(self, g: Tensor, x: Tensor, w: Tensor, wanted: tuple[bool, bool]) -> Sequence[Tensor | None]:
+        """Pull a slope at the output back to the input and to the weight.
+
+        Args:
+            g: Slope at the output, shape of B(x, w).
+            x: Input.
+            w: Weight.
+            wanted: Whether the slope at the input and the one at the weight are needed.
+
+        Returns:
+            The gradients of <g, B(x, w)> in x and in w; None where not wanted.
+        """
+
+
+@dataclass(frozen=True)
+class Convolution(BilinearMap):
+    """Convolution in one, two or three dimensions.
+
+    Attributes:
+        stride: Step of the window in each dimension.
+        padding: Zeros added on both sides of each dimension.
+        dilation: Step between the weights of the window.
+        groups: Blocks of channels that do not mix.
+    """
+
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+    dilation: tuple[int, ...]
+    groups: int
+
+    def forward(self, x: Tensor, w: Tensor) -> Tensor:  # noqa: D102
+        return torch.convolution(
+            x, w, None, self.stride, self.padding, self.dilation, False, (0,) * len(self.stride), self.groups
+        )
+
+    def adjoints(self, g: Tensor, x: Tensor, w: Tensor, wanted: tuple[bool, bool]) -> Sequence[Tensor | None]:  # noqa: D102
+        geometry = (self.stride, self.padding, self.dilation, False, (0,) * len(self.stride), self.groups)
+        slopes: Sequence[Tensor | None] = torch.ops.aten.convolution_backward(
+            g, x, w, None, *geometry, (*wanted, False)
+        )
+        return slopes[:2]
+
+
+@dataclass(frozen=True)
+class ChannelScale(BilinearMap):
+    """One factor for each channel: x of shape (B, channel, ...), w of shape (channel,)."""
+
+    def forward(self, x: Tensor, w: Tensor) -> Tensor:  # noqa: D102
+        return x * w.view(1, -1, *(1,) * (x.dim() - 2))
+
+    def adjoints(self, g: Tensor, x: Tensor, w: Tensor, wanted: tuple[bool, bool]) -> Sequence[Tensor | None]:  # noqa: D102
+        # BatchNorm with mean 0 and variance 1 is this map, and its backward pass is one kernel
+        zero, one = torch.zeros_like(w), torch.ones_like(w)
+        slopes: Sequence[Tensor | None] = torch.ops.aten.native_batch_norm_backward(
+            g, x, w, zero, one, None, None, False, 0.0, (*wanted, False)
+        )
+        return slopes[:2]
+
+
+class _Bilinear(torch.autograd.Function):
+    """B(x, w)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, w: Tensor, b: BilinearMap) -> Tensor:
+        ctx.save_for_backward(x, w)
+        ctx.b = b
+        return b.forward(x, w)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Any:
+        x, w = ctx.saved_tensors
+        return *_Adjoints.apply(g, x, w, ctx.b, ctx.needs_input_grad[:2]), None  # type: ignore[no-untyped-call]
+
+
+class _Adjoints(torch.autograd.Function):
+    """The gradients of <g, B(x, w)> in x and w.
+
+    Their product with tangents (tx, tw) is <g, B(tx, w)> + <g, B(x, tw)>, whose gradients are B(tx, w) + B(x, tw)
+    in g, the adjoint with tw in x, and the adjoint with tx in w.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, g: Tensor, x: Tensor, w: Tensor, b: BilinearMap, wanted: tuple[bool, bool]) -> Any:
+        ctx.save_for_backward(g, x, w)
+        ctx.b = b
+        ctx.set_materialize_grads(False)
+        return tuple(b.adjoints(g, x, w, wanted))
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, tx: Tensor | None, tw: Tensor | None) -> Any:
+        g, x, w = ctx.saved_tensors
+        along = [ctx.b.forward(*pair) for pair in ((tx, w), (x, tw)) if pair[0] is not None and pair[1] is not None]
+        wanted = (tw is not None and ctx.needs_input_grad[1], tx is not None and ctx.needs_input_grad[2])
+        slopes = (None, None)
+        if any(wanted):
+            slopes = ctx.b.adjoints(g, x if tx is None else tx, w if tw is None else tw, wanted)
+        return along[0].add_(along[1]) if len(along) == 2 else along[0] if along else None, *slopes, None, None
+
+
+class TwiceDifferentiable(TorchFunctionMode):
+    """Runs convolutions, and BatchNorm with fixed statistics, through `BilinearMap`. The functions stay the same."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Replace the two functions where the replacement can do what is asked of it."""
+        kwargs = kwargs or {}
+        replacement = _REPLACED.get(func)
+        if replacement is None:
+            return func(*args, **kwargs)
+        result = replacement(*args, **kwargs)
+        return func(*args, **kwargs) if result is None else result
+
+
+def convolve(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> Tensor | None:
+    """Convolution as a `BilinearMap`, with the arguments of `torch.conv2d`.
+
+    Args:
+        input: Shape (B, channel, ...).
+        weight: Shape (channel out, channel / groups, ...).
+        bias: Shape (channel out,).
+        stride: One number or one for each dimension.
+        padding: Likewise; the words "same" and "valid" are left to PyTorch.
+        dilation: Likewise.
+        groups: Blocks of channels.
+
+    Returns:
+        The convolution, or None where it is left to PyTorch.
+    """
+    dimensions = weight.dim() - 2
+    if isinstance(padding, str) or input.dim() != weight.dim():
+        return None
+    geometry = [tuple(g) if isinstance(g, Sequence) else (int(g),) for g in (stride, padding, dilation)]
+    stride, padding, dilation = (g * dimensions if len(g) == 1 else g for g in geometry)
+    y: Tensor = _Bilinear.apply(input, weight, Convolution(stride, padding, dilation, groups))  # type: ignore[no-untyped-call]
+    return y if bias is None else y + bias.view(1, -1, *(1,) * dimensions)
+
+
+def fixed_batch_norm(
+    input: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor | None:
+    """BatchNorm with fixed statistics as one scale and one shift for each channel.
+
+    Args:
+        input: Activations, shape (B, channel, ...).
+        running_mean: Means, shape (channel,).
+        running_var: Variances, shape (channel,).
+        weight: Factor after normalisation, shape (channel,).
+        bias: Added last, shape (channel,).
+        training: Whether the statistics are those of the batch; then this is left to PyTorch.
+        momentum: Here for the signature of the function that is replaced; without effect.
+        eps: Added to the variances.
+
+    Returns:
+        What `torch.nn.functional.batch_norm` returns, shape (B, channel, ...), or None in training.
+    """
+    if training or running_mean is None or running_var is None:
+        return None
+    scale = torch.rsqrt(running_var + eps)  # (channel,)
+    scale = scale if weight is None else weight * scale
+    shift = -running_mean * scale if bias is None else bias - running_mean * scale
+    scaled: Tensor = _Bilinear.apply(input, scale, ChannelScale())  # type: ignore[no-untyped-call]
+    return scaled + shift.view(1, -1, *(1,) * (input.dim() - 2))
+
+
+_REPLACED: dict[Any, Callable[..., Tensor | None]] = {
+    torch.conv1d: convolve,
+    torch.conv2d: convolve,
+    torch.conv3d: convolve,
+    nn.functional.batch_norm: fixed_batch_norm,
+}

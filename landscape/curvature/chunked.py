@@ -1,0 +1,273 @@
+"""A curvature matrix as a linear operator that is a sum over chunks of the data.
+
+Convention: parameters with `requires_grad` in the order of `named_parameters` form one flat vector theta of shape (D,);
+the objective is the mean loss over all N examples in nats, so the matrix is in nats per unit of theta squared.
+"""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from typing import ClassVar, TypeVar
+
+import torch
+from torch import Tensor
+from torch.func import functional_call
+
+from landscape.curvature.isolation import BatchNormMode, exact_arithmetic, forward_pass
+from landscape.curvature.memory import default_budget, is_out_of_memory, saved_bytes
+from landscape.curvature.objective import Objective
+from landscape.errors import ResourceError
+
+Linear = Callable[[Sequence[Tensor]], Sequence[Tensor | None]]
+"""A linear map from one tensor for each parameter to one tensor, or None for zero, for each parameter."""
+_T = TypeVar("_T")
+
+_TRIAL = 4
+_TOGETHER = 16
+_LOG = logging.getLogger(__name__)
+
+
+class CurvatureOperator(ABC):
+    """A symmetric operator of shape (D, D), in nats per unit of theta squared.
+
+    It works on its own copy of the weights and buffers: the model lends its code and keeps its state. What training
+    does to the model afterwards does not change the operator.
+
+    Chunks whose graph fits in the memory budget are linearised once and kept, which saves the forward and
+    the backward pass of every further product: of 9 matrix products for each layer 6 remain. The other chunks are
+    linearised again in each product.
+
+    Attributes:
+        rewrite: Whether layers run through `BilinearMap`, which pays where the second derivative is complete.
+        objective: What is differentiated; its chunk is smaller than the caller's if memory ran out.
+        batchnorm: Whose statistics BatchNorm uses: "eval" or "train".
+        weights: Copies of all parameters by name; those of theta require a gradient.
+        buffers: Copies of all buffers by name.
+        products: Products done so far.
+        size: D.
+        dtype: Floating point type of weights and products.
+        device: Where they lie.
+        seed: Seed of whatever randomness the forward pass has.
+    """
+
+    rewrite: ClassVar[bool] = True
+
+    def __init__(
+        self, objective: Objective, batchnorm: BatchNormMode = "eval", memory_budget: int | None = None, seed: int = 0
+    ) -> None:
+        """Copy the weights.
+
+        Args:
+            objective: What is differentiated.
+            batchnorm: "eval" holds the running statistics fixed, so that the loss is a sum over examples and the chunk
+                does not matter; "train" uses the statistics of each chunk, so that it does.
+            memory_budget: Bytes that kept graphs may occupy. Default: 4 GiB on a CPU, half of what is free on a GPU.
+            seed: Seed of whatever randomness the forward pass has.
+        """
+        self.objective = objective
+        self.batchnorm: BatchNormMode = batchnorm
+        self.products = 0
+        self.device, self.dtype = objective.device, objective.dtype
+        self.size = objective.size
+        self.seed = seed
+        chosen = set(objective.names)
+        with torch.inference_mode(False):
+            self.weights = {
+                name: parameter.detach().clone().requires_grad_(name in chosen)
+                for name, parameter in objective.model.named_parameters()
+            }
+            self.buffers = {name: buffer.detach().clone() for name, buffer in objective.model.named_buffers()}
+        self._parameters = [self.weights[name] for name in objective.names]
+        self._budget = default_budget(self.device) if memory_budget is None else memory_budget
+        self._bytes_per_example = 0
+        self._kept: dict[int, Linear] | None = None
+
+    @abstractmethod
+    def linearise(self, start: int, stop: int, keep: bool) -> Linear:
+        """Prepare the product with the part of the operator that examples start to stop contribute.
+
+        Args:
+            start: First example.
+            stop: One past the last example.
+            keep: Whether the map will be used more than once.
+
+        Returns:
+            The product with this part, already divided by N.
+        """
+
+    def product(self, vector: Tensor) -> Tensor:
+        """Multiply by a vector.
+
+        Args:
+            vector: Shape (D,), any floating point type, on the operator's device.
+
+        Returns:
+            The product, shape (D,), in the operator's dtype; many chunks are added up in float64.
+        """
+        total = self._reduce_parts(vector, self._sum)
+        self.products += 1
+        return total
+
+    def quotients(self, vector: Tensor) -> list[float]:
+        """The quadratic form of each chunk's part.
+
+        Args:
+            vector: v, shape (D,).
+
+        Returns:
+            v^T A_chunk v for each chunk; they add up to v^T A v.
+        """
+        self.products += 1
+        return self._reduce_parts(vector, lambda parts: [float(vector.to(part) @ part) for part in parts])
+
+    def gradient(self) -> Tensor:
+        """Differentiate the objective once.
+
+        Returns:
+            The gradient, shape (D,), in nats per unit of theta.
+        """
+
+        def add_up() -> Tensor:
+            with exact_arithmetic(self.device), self.forward_pass():
+                return self._sum(self._slope(start, stop) for start, stop in self.objective.chunks())
+
+        return self._within_memory(add_up)
+
+    def outputs(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
+        """Run the network on some examples, inside `forward_pass`.
+
+        Args:
+            start: First example.
+            stop: One past the last example.
+
+        Returns:
+            Outputs of shape (B, ...) that depend on the operator's weights, and targets (B, ...).
+        """
+        inputs, targets = self.objective.data.batch(start, stop, self.dtype)
+        buffers = {name: buffer.clone() for name, buffer in self.buffers.items()}  # BatchNorm would write into them
+        return functional_call(self.objective.model, {**self.weights, **buffers}, (inputs,)), targets
+
+    def losses(self, start: int, stop: int) -> Tensor:
+        """Losses of some examples, inside `forward_pass`.
+
+        Args:
+            start: First example.
+            stop: One past the last example.
+
+        Returns:
+            Losses in nats, shape (B,).
+        """
+        return self.objective.per_example(*self.outputs(start, stop))
+
+    def forward_pass(self, seed: int | None = None) -> AbstractContextManager[None]:
+        """The context in which the network runs.
+
+        Args:
+            seed: Instead of the operator's own.
+
+        Returns:
+            A context manager that leaves no trace.
+        """
+        seed = self.seed if seed is None else seed
+        return forward_pass(self.objective.model, self.device, self.batchnorm, seed, self.rewrite)
+
+    def _reduce_parts(self, vector: Tensor, reduce: Callable[[Iterable[Tensor]], _T]) -> _T:
+        """Multiply each chunk's part by a vector and reduce the products, of shape (D,) each."""
+        if vector.shape != (self.size,):
+            raise ValueError(f"expected a vector of shape ({self.size},), got {tuple(vector.shape)}")
+
+        def task() -> _T:
+            with exact_arithmetic(self.device):
+                pieces = self._split(vector.detach().to(self.dtype))
+                kept, chunks = self._keep_what_fits(), self.objective.chunks()
+                with self.forward_pass() if len(kept) < len(chunks) else nullcontext():
+                    maps = (kept.get(start) or self.linearise(start, stop, keep=False) for start, stop in chunks)
+                    return reduce(self._join(linear(pieces)) for linear in maps)
+
+        return self._within_memory(task)
+
+    def _slope(self, start: int, stop: int) -> Tensor:
+        loss = self.losses(start, stop).sum() / len(self.objective.data)
+        if not loss.requires_grad:
+            return self._join([None] * len(self._parameters))
+        return self._join(torch.autograd.grad(loss, self._parameters, allow_unused=True))
+
+    def _keep_what_fits(self) -> dict[int, Linear]:
+        if self._kept is None:
+            with self.forward_pass():
+                if self._budget > 0 and not self._bytes_per_example:
+                    self._bytes_per_example = self._weigh()
+                fit = [chunk for chunk in self.objective.chunks() if chunk[1] * self._bytes_per_example < self._budget]
+                self._kept = {start: self.linearise(start, stop, keep=True) for start, stop in fit}
+        return self._kept
+
+    def _weigh(self) -> int:
+        """Bytes that the graph of one example takes; what all chunks share does not count."""
+        count = min(_TRIAL, len(self.objective.data), self.objective.chunk)
+        shared = (*self.weights.values(), self.objective.data.inputs, self.objective.data.targets)
+        return 1 + saved_bytes(lambda: self.linearise(0, count, keep=True), shared) // count
+
+    def _within_memory(self, task: Callable[[], _T]) -> _T:
+        while True:
+            try:
+                return task()
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+            self._use_less_memory()  # out here, where the traceback no longer holds the graphs
+
+    def _use_less_memory(self) -> None:
+        """Keep fewer graphs; if none is kept, work on smaller chunks, unless the chunks define the result."""
+        self._kept = None
+        chunk = self.objective.chunk
+        if self._budget > chunk * self._bytes_per_example:
+            self._budget //= 4
+            _LOG.warning("memory ran out: kept graphs may now take %d MiB", self._budget >> 20)
+        elif chunk == 1 or self.batchnorm == "train":
+            reason = "with batch statistics its size defines the result" if chunk > 1 else "it cannot be smaller"
+            raise ResourceError(
+                f"memory ran out on a chunk of {chunk} examples, and {reason}",
+                "choose a smaller chunk, or a device with more memory",
+            )
+        else:
+            self.objective = replace(self.objective, chunk=chunk // 2)
+            _LOG.warning("memory ran out: the chunk is now %d examples", chunk // 2)
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _sum(self, parts: Iterable[Tensor]) -> Tensor:
+        """Add up in float64, sixteen at a time in the parts' own type: sixteen roundings are few, conversions dear."""
+        total = torch.zeros(self.size, dtype=accumulator(self.device), device=self.device)
+        partial = torch.zeros(self.size, dtype=self.dtype, device=self.device)
+        for i, part in enumerate(parts, start=1):
+            partial += part
+            if i % _TOGETHER == 0:
+                total += partial
+                partial.zero_()
+        return (total + partial).to(self.dtype)
+
+    def _split(self, vector: Tensor) -> list[Tensor]:
+        sizes = [parameter.numel() for parameter in self._parameters]
+        return [piece.view_as(p) for piece, p in zip(torch.split(vector, sizes), self._parameters, strict=True)]
+
+    def _join(self, pieces: Sequence[Tensor | None]) -> Tensor:
+        filled = zip(pieces, self._parameters, strict=True)
+        return torch.cat([
+            (torch.zeros_like(p) if piece is None else piece.detach()).reshape(-1) for piece, p in filled
+        ])
+
+
+def accumulator(device: torch.device) -> torch.dtype:
+    """The widest floating point type of a device, for sums over chunks and for certificates.
+
+    Args:
+        device: Where the sum is taken.
+
+    Returns:
+        float64, or float32 on Apple's GPUs, which have no float64.
+    """
+    return torch.float32 if device.type == "mps" else torch.float64
