@@ -267,28 +267,6 @@ def write(page: Page, path: Path, force: bool = False) -> None:
         InputError: If the directory does not exist or cannot be written to.
         ResourceError: If the disk is full.
     """
-    if os.path.lexists(path) and not force:
-        raise UsageError(f"{path} exists", "give another name, or --force to replace it")
     content = render(page).encode("utf-8", "replace")  # a file's name may hold bytes that are no text
-    draft = path.parent / f".{secrets.token_hex(8)}.tmp"
-    with _mendable(path):
-        try:
-            with open(draft, "xb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(draft, path)
-        finally:
-            draft.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def _mendable(path: Path) -> Iterator[None]:
-    """Say what a failed write means to the user."""
-    try:
-        yield
-    except OSError as error:
-        cause = f"cannot write {path}: {error.strerror}"
-        if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
-            raise ResourceError(cause, "free some space, or write to another disk") from error
-        raise InputError(cause, "name a file in a directory that exists and that you may write to") from error
+    with atomic(path, force) as draft:
+        draft.write_bytes(content)
