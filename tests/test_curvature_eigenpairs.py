@@ -205,6 +205,17 @@ def test_a_search_resumed_after_any_step_ends_in_the_same_bits(top: list[float],
         assert resumed.products == whole.products
 
 
+def test_a_search_on_a_network_is_resumed_in_the_same_bits() -> None:
+    problem = objective("cnn-trained", torch.float32)
+    states = []
+    whole = eigenpairs(problem, 3, save=lambda search: states.append(search.arrays()))
+    resumed = eigenpairs(problem, 3, state=states[len(states) // 2])
+    assert resumed.values.tobytes() == whole.values.tobytes()
+    assert torch.equal(resumed.vectors, whole.vectors)
+    with pytest.raises(ValueError, match="cannot be resumed"):
+        eigenpairs(problem, 3, "power", state=states[0])
+
+
 def test_a_state_of_another_operator_is_refused() -> None:
     kept: list[Search] = []
     diagonal(np.arange(50.0), 2, save=kept.append)
