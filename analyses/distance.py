@@ -49,6 +49,7 @@ class Distance:
         names: Labels of the checkpoints.
         methods: Their training methods.
         layers: Names of the parameter tensors.
+        split: "train" and "test".
         l2: ‖θ_i − θ_j‖₂, shape (M, M).
         relative: ‖θ_i − θ_j‖₂ / ‖θ_i‖₂, shape (M, M): not symmetric.
         cosine: ⟨θ_i, θ_j⟩ / (‖θ_i‖₂ ‖θ_j‖₂), shape (M, M).
