@@ -18,6 +18,7 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -50,7 +51,7 @@ def losses(outputs: Tensor, targets: Tensor) -> Tensor:
 def perceptron(*widths: int, activation: type[nn.Module] = nn.ReLU) -> nn.Sequential:
     """A multilayer perceptron."""
     layers: list[nn.Module] = []
-    for fan_in, fan_out in zip(widths[:-1], widths[1:], strict=True):
+    for fan_in, fan_out in pairwise(widths):
         layers += [nn.Linear(fan_in, fan_out), activation()]
     return nn.Sequential(*layers[:-1])
 
@@ -171,9 +172,7 @@ def forward_backward(problem: Objective) -> None:
 
 def end_to_end(problems: dict[str, Objective], truths: dict[str, np.ndarray], rounds: int) -> list[str]:
     """Time to five eigenvalues, at a PyHessian tolerance that gets them right."""
-    rows = [
-        "| k = 5, float32 | PyHessian time / ours | products, ours | products, PyHessian | error, ours | error, PyHessian |"
-    ]
+    rows = ["| k = 5, float32 | PyHessian time / ours | products: ours | PyHessian's | error: ours | PyHessian's |"]
     rows += ["|---|---|---|---|---|---|"]
     for name, problem in problems.items():
         by_magnitude = truths[name][np.argsort(-np.abs(truths[name]))][:K]

@@ -69,10 +69,8 @@ def eigenpairs(
     check_determinism(operator)
     if engine == "pyhessian":
         return pyhessian_eigenpairs(operator, k, tol, seed=seed, max_products=max_products)
-    if engine == "lanczos":
-        search = partial(top_eigenpairs, state=state, save=save)
-    else:
-        search = partial(power_eigenpairs)
+    resumable = partial(top_eigenpairs, state=state, save=save)
+    search = resumable if engine == "lanczos" else power_eigenpairs
     return search(
         operator.product,
         operator.size,

@@ -42,7 +42,8 @@ class Search:
         k: Pairs wanted.
         tol: Residual relative to the eigenvalue.
         probes: Random directions tried so far, the start not counted.
-        base: Rows that had been multiplied when the probe under way began; -1 if there is none.
+        base: Rows that had been multiplied when the probe under way began; 0 if it has ended in an invariant subspace
+            or a restart has mixed its rows with others; -1 if there is none.
         known: The wanted values at that time, shape (k,).
         finished: Whether the last probe brought nothing new.
     """
@@ -71,7 +72,10 @@ class Search:
         """
         krylov = self.krylov
         self._make_room()
+        ways = krylov.rows
         krylov.expand(product, self._way_out())
+        if self.base >= 0 and krylov.rows == ways:  # the probe's space has ended: its rows are all there is
+            self.base = 0
         if krylov.exhausted:
             self.finished = True
             return 0.0
@@ -82,7 +86,8 @@ class Search:
         excess = float((np.linalg.norm(outward, axis=0) / limits).max())
         if self.base >= 0:
             unchanged = (np.abs(values[: self.k] - self.known) <= limits[: self.k]).all()
-            self.finished = bool(unchanged) and excess <= 1 and self._complement_is_below(values, limits)
+            below = self._complement_is_below(values, outward, limits)
+            self.finished = bool(unchanged) and excess <= 1 and below
             self.base = self.base if unchanged else -1
         elif excess <= 1:
             self.known, self.probes = values[: self.k].copy(), self.probes + 1
@@ -129,16 +134,20 @@ class Search:
         limits[: self.k] = np.maximum(self.tol * np.abs(values[: self.k]), floor)
         return limits
 
-    def _complement_is_below(self, values: Floats, limits: Floats) -> bool:
+    def _complement_is_below(self, values: Floats, outward: Floats, limits: Floats) -> bool:
         """Whether an eigenvalue above the last wanted one would have shown itself in the probe by now."""
-        krylov, last = self.krylov, values[self.k - 1] + limits[self.k - 1]
+        krylov, last, limit = self.krylov, float(values[self.k - 1]), float(limits[self.k - 1])
+        if abs(last) <= limit:  # zero to within rounding: copies of zero need not be told apart
+            limit = self.tol * float(np.abs(values).max())
+        if self.base == 0:  # the probe's space is not at hand: what the newest direction leads to must stay below
+            return bool((values[self.k :] + np.abs(outward[-1:, self.k :]).sum(axis=0) <= last + limit).all())
         block = krylov.coupling[self.base : krylov.steps, self.base : krylov.steps]
-        return would_have_shown(float(last), block, float(values[-1]), krylov.size)
+        return would_have_shown(last + limit, block, float(values[-1]), krylov.size)
 
     def _make_room(self) -> None:
         if self.krylov.full:
             self.krylov.compress(self._worth_keeping())
-            self.base = min(self.base, self.krylov.steps)  # a probe under way counts its steps from here
+            self.base = min(self.base, 0)
 
     def _worth_keeping(self) -> NDArray[np.intp]:
         """The wanted pairs, half as many as there is room for of the next ones, and the lowest few."""

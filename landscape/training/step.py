@@ -58,7 +58,7 @@ class Stepper:
             Mean loss and mean error of the batch, 0-dimensional, on the device.
         """
         self.flat.gradient.zero_()
-        torch.manual_seed(seed)
+        seed_generator(self.flat.theta.device, seed)
         output = self.flat.model(inputs)
         loss = self.task.losses(output, targets).mean()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -95,3 +95,11 @@ class Stepper:
         self.flat.theta.copy_(self._saved)
         self.optimizer.step()
         return result
+
+
+def seed_generator(device: torch.device, seed: int) -> None:
+    """Seed the device's default generator alone: `torch.manual_seed` also queues a call for every CUDA device."""
+    if device.type == "cpu":
+        torch.default_generator.manual_seed(seed)
+    else:
+        torch.get_device_module(device).manual_seed(seed)
