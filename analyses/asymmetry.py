@@ -18,7 +18,7 @@ from landscape.errors import UsageError
 from landscape.options import option
 from landscape.result import Array, quantity
 from landscape.training.methods import labels
-from landscape.types import Progress, quiet
+from landscape.types import Progress, Work, quiet
 from landscape.valley import OK, STATUS, Valley, measure
 from landscape.wording import number, spread
 
@@ -199,6 +199,16 @@ def _line(surface: Surface, here: Checkpoint, direction: Tensor, batch_statistic
         return loss, float(slopes[0])
 
     return line
+
+
+def work(options: Options, checkpoints: int) -> Work:
+    """Passes over the data: a forward and a backward at about 40 points beside those of the profile."""
+    directions = options.eigenvectors + options.gaussian + checkpoints - 1
+    points = directions * (2 * options.points + 40)
+    products = 20 * options.eigenvectors
+    return Work(
+        f"{directions} directions × about {points // max(1, directions)} slopes", train=3 * points + 5 * products
+    )
 
 
 def label(result: Asymmetry) -> str:

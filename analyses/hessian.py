@@ -16,7 +16,7 @@ import numpy as np
 from landscape.options import option
 from landscape.result import Array, quantity
 from landscape.training.methods import labels
-from landscape.types import Progress, quiet
+from landscape.types import Progress, Work, quiet
 from landscape.wording import number, seeds, spread
 
 if TYPE_CHECKING:
@@ -148,6 +148,13 @@ def compute(
         products=np.array([pairs.products for pairs in found]),
         converged=np.array([pairs.converged for pairs in found]),
     )
+
+
+def work(options: Options, checkpoints: int) -> Work:
+    """Passes over the data: about 3 K + 15 products for each checkpoint, each worth about five forward passes."""
+    products = checkpoints * (3 * options.top + 15)
+    text = f"{checkpoints} checkpoints × about {products // checkpoints} products with the Hessian"
+    return Work(text, train=5 * products + checkpoints, vectors=3 * options.top + 20)
 
 
 def label(result: Sharpness) -> str:

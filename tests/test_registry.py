@@ -97,6 +97,16 @@ class TestEach:
         assert told["result"]["names"][0] == "sgd"
         assert done.stderr == ""
 
+    def test_a_dry_run_says_what_it_takes_and_computes_nothing(
+        self, analysis: Analysis, run: Command, pair: Pair, tmp_path: Path
+    ) -> None:
+        done = run(*words(analysis, pair), "--out", tmp_path / "r.h5", "--dry-run", "--json")
+        told = json.loads(done.stdout)
+        assert told["train_passes"] > 0
+        assert 0 < told["seconds"] < 100
+        assert not (tmp_path / "r.h5").exists()
+        assert "passes over the training data" in run(*words(analysis, pair), "--dry-run").stdout
+
     def test_the_stored_command_computes_the_same_again(
         self, analysis: Analysis, run: Command, results: dict[str, Path]
     ) -> None:
