@@ -252,16 +252,8 @@ def top_eigenpairs(
             save(search)
     values, _, coordinates = krylov.ritz()
     vectors = krylov.lift(coordinates[:, [*range(k), len(values) - 1]])
-    return certify(
-        product,
-        vectors[:k],
-        vectors[k],
-        values[k:],
-        krylov.products,
-        tol,
-        "lanczos",
-        advice="" if search.finished else _advice(krylov.products + certificates, excess),
-    )
+    advice = "" if search.finished else _advice(krylov.products + certificates, excess)
+    return certify(product, vectors[:k], vectors[k], values[k:], krylov.products, tol, "lanczos", advice=advice)
 
 
 def _advice(products: int, excess: float) -> str:
