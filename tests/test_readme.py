@@ -56,7 +56,7 @@ def test_the_two_commands_stand_first() -> None:
     for command in MAKE:
         assert f"    {command}" in text
         assert f"\n{command.split()[1]}:" in makefile
-    assert text.index("docs/report.png") < text.index("make demo") < text.index("$ landscape")
+    assert text.index("docs/report.png") < text.index("    make demo") < text.index("$ landscape")
     assert (README.parent / "docs" / "report.png").stat().st_size < 1_000_000
 
 
