@@ -139,7 +139,7 @@ def compute(
     found: list[Valley] = []
     for name, direction in chosen:
         progress(len(found), len(chosen), name)
-        line = _line(surface, here, direction, batch_statistics=options.batchnorm == "recalibrate")
+        line = _line(surface, here, direction, by_batch=options.batchnorm == "recalibrate")
         found.append(measure(line, reach, options.rise, options.radius, options.points))
     progress(len(chosen), len(chosen), here.name)
     pair = (here,) if toward is None else (here, toward)
@@ -189,13 +189,13 @@ def _directions(
     return [(name, surface.vector(direction)) for name, direction in found]
 
 
-def _line(surface: Surface, here: Checkpoint, direction: Tensor, batch_statistics: bool) -> Line:
+def _line(surface: Surface, here: Checkpoint, direction: Tensor, by_batch: bool) -> Line:
     """Loss and slope on the line through a checkpoint, each point computed once."""
     origin = surface.vector(here.theta)
 
     @cache
     def line(offset: float) -> tuple[float, float]:
-        loss, slopes = surface.loss_and_slopes(origin + offset * direction, direction[None], batch_statistics)
+        loss, slopes = surface.loss_and_slopes(origin + offset * direction, direction[None], by_batch)
         return loss, float(slopes[0])
 
     return line

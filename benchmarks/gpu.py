@@ -134,7 +134,7 @@ def curvature(made: Problem, size: Size, device: str) -> list[tuple[str, str, st
     operator = HessianOperator(surface.objective())
     v = torch.nn.functional.normalize(torch.randn_like(point), dim=0)
     product = lambda: operator.product(v)  # noqa: E731
-    gradient = lambda: surface.loss_and_slopes(point, v[None], batch_statistics=False)  # noqa: E731
+    gradient = lambda: surface.loss_and_slopes(point, v[None], by_batch=False)  # noqa: E731
     times = interleaved({"product": product, "gradient": gradient}, size.rounds, device)
     search = seconds(lambda: eigenpairs(surface.objective(), 5), device)
     unit = statistics.median(times["gradient"])

@@ -3,7 +3,7 @@
 Weights between two checkpoints have no running statistics of their own. `recalibrate` gives a network the
 statistics of its training data at the weights it has now, from un-augmented data in a fixed order, so that the
 result is deterministic. Its definition: mean and (biased) variance of each layer's input pooled over all
-examples, every batch normalised by its own statistics on the way. With one batch this makes eval mode
+examples, every batch normalised by its own statistics on the way, dropout off. With one batch this makes eval mode
 equal to the training-mode forward of the whole set.
 
 Source: Izmailov et al. 2018, arXiv 1803.05407, section 3.2 (recomputing statistics); pooling keeps the variance
@@ -43,6 +43,15 @@ def mode(model: nn.Module, training: bool) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def batch_statistics(model: nn.Module) -> Iterator[None]:
+    """Let BatchNorm use the statistics of each batch while all else, dropout too, is in eval mode."""
+    with mode(model, training=False):
+        for layer in layers(model):
+            layer.training = True
+        yield
+
+
+@contextlib.contextmanager
 def frozen_statistics(model: nn.Module) -> Iterator[None]:
     """Use batch statistics but leave the running ones, and every other buffer, as they are.
 
@@ -77,8 +86,7 @@ def recalibrate(model: nn.Module, split: Split, batch_size: int) -> None:
         return
     pools = [_Pool(layer) for layer in found]
     dtype = next(model.parameters()).dtype
-    devices = [split.inputs.device] if split.inputs.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices), mode(model, training=True), contextlib.ExitStack() as stack:
+    with batch_statistics(model), contextlib.ExitStack() as stack:
         for pool in pools:
             stack.enter_context(pool)
         for inputs, _ in split.batches(batch_size, dtype):

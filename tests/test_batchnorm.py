@@ -8,7 +8,9 @@ from torch import Tensor, nn
 
 from landscape.batchnorm import mode, recalibrate
 from landscape.evaluate import evaluate, predict
+from landscape.problem import Problem
 from landscape.split import Split
+from landscape.surface import Surface
 from landscape.task import CrossEntropy
 
 
@@ -96,3 +98,21 @@ def test_modes_come_back_after_an_error(split: Split) -> None:
     with pytest.raises(KeyError), mode(model, training=False):
         raise KeyError
     assert [m.training for m in model.modules()] == flags
+
+
+def test_dropout_is_off_while_statistics_are_recomputed_and_slopes_taken(split: Split) -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(36, 4), nn.BatchNorm1d(4), nn.Dropout(0.5)).double()
+    results = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        recalibrate(model, split, 25)
+        results.append(model[3].running_var.clone())  # type: ignore[union-attr, operator]
+    assert torch.equal(*results)
+    surface = Surface(Problem(model=lambda: model, train=split, test=split), dtype=torch.float64)
+    direction = torch.nn.functional.normalize(torch.ones_like(surface.flat.theta), dim=0)[None]
+    theta = surface.flat.theta.clone()
+    values = {
+        surface.loss_and_slopes(theta, direction, by_batch=by_batch)[0] for by_batch in (True, True, False, False)
+    }
+    assert len(values) == 2
+    assert all(m.training for m in surface.flat.model.modules())
