@@ -3,11 +3,6 @@
 A step is schedule(t) × perturbation(w, g) × sample selection × gradient combination × weight averaging over one base
 optimizer, so momentum is carried across a switch. A row names the choices; a setting of the same name replaces one, so
 that `--method psam --adaptive weights` is PSAM with ASAM's perturbation. No torch is imported here.
-
-Letters of the formulas: w weights, g the gradient there, ε̂ the perturbation, g_s the gradient at w + ε̂, t the step,
-E the step of the switch, n the period, ĝ = g/‖g‖. Letters of the costs: also T the steps, B the batch, N the training
-examples, V the examples held out, R the refreshes of a mask, P the epochs, F the examples of a Fisher mask, L the
-inner steps, K the samples, β, γ settings. A cost can be evaluated: · and / are written out.
 """
 
 from __future__ import annotations
@@ -22,6 +17,13 @@ OPTIMIZERS = (
     "sgd", "adam", "adamw", "adamax", "nadam", "radam", "rmsprop", "adagrad", "adadelta", "rprop", "asgd",
 )  # fmt: skip
 """Optimizers of torch.optim that work entry by entry, and so on one flat parameter as on many tensors."""
+
+LETTERS = """\
+Letters: w weights, g the gradient there, ĝ = g/‖g‖, ε̂ the perturbation, g_s the gradient at w + ε̂, η the learning
+rate, t the step, T the steps, E the step of the switch, n the period, B the batch, N the training examples, V those
+held out, P the epochs, F the examples of a Fisher mask, R its refreshes, L the inner steps, K the samples.
+Cost: passes relative to SGD over the same steps, E and T multiples of n. Parts replace each other: --optimizer and
+--average take any method's choice into any other, --adaptive, --mask, --select and --combine into any that uses SAM."""
 
 CHOICES: Mapping[str, tuple[str, ...]] = {
     "optimizer": OPTIMIZERS,

@@ -70,7 +70,7 @@ class Run:
         self.step = 0
         self.steps = settings.steps(self._n)
         self._parent = ("", 0, True)
-        self._told: dict[str, list[torch.Tensor]] = {}
+        self._told: list[Told] = []  # what the steps since the last write told
         evaluated = {round((i + 1) * settings.epochs / settings.evaluations) for i in range(settings.evaluations)}
         self._evaluated = [epoch * self._per_epoch for epoch in sorted(evaluated) if epoch > 0]  # steps
         self._history = {key: torch.full((self.steps,), math.nan, device=device) for key in PER_STEP}
@@ -143,7 +143,7 @@ class Run:
         """Make steps up to `until`, all within one epoch, without waiting for the device."""
         first = self.step
         while self.step < until and not stop():
-            self._note(self._stepper.step(self.step, learning_rate(self._settings, self._n, self.step)))
+            self._told.append(self._stepper.step(self.step, learning_rate(self._settings, self._n, self.step)))
             self.step += 1
             if self._average:
                 self._average.take(self._flat.theta, self.step)
@@ -170,15 +170,13 @@ class Run:
             recalibrate(self._flat.model, self._batches.train, EVALUATION_BATCH)
             self._passes.count(len(self._batches.train))
 
-    def _note(self, told: Told) -> None:
-        for key, value in told.items():
-            self._told.setdefault(key, []).append(value)
-
     def _write(self, first: int) -> None:
         """Move what the last steps told into the history, in one piece for each quantity."""
-        for key, values in self._told.items():
+        missing = torch.full((), math.nan, device=self._device)
+        for key in {key for told in self._told for key in told}:
+            values = [told.get(key, missing) for told in self._told]
             self._history[key][first : first + len(values)] = torch.stack(values)
-        self._told = {}
+        self._told = []
 
     def finite(self) -> bool:
         """Whether losses so far and weights are finite; the one place in an epoch that waits for the device."""

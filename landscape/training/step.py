@@ -12,9 +12,10 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from landscape.errors import UsageError
 from landscape.training.batches import Batches
 from landscape.training.entropy import Entropy
-from landscape.training.methods import METHODS
+from landscape.training.methods import CHOICES, METHODS
 from landscape.training.noise import GaussianNoise, Smoothing
 from landscape.training.optimizers import make_optimizer
 from landscape.training.passes import Passes
@@ -38,13 +39,33 @@ class Gradient(Protocol):
 
 
 def make_gradient(settings: Settings, n: int, passes: Passes, batches: Batches) -> Gradient:
-    """The source of gradients that the method names; n is the number of training examples, held-out ones included."""
+    """Choose where gradients come from.
+
+    Args:
+        settings: The method and its parts.
+        n: Number of training examples, held-out ones included.
+        passes: Makes passes.
+        batches: Makes batches.
+
+    Returns:
+        What the method names.
+
+    Raises:
+        UsageError: If a part of SAM is asked of a method that has none.
+    """
     kind = METHODS[settings.method].gradient
+    if kind == "sharpness":
+        return Sharpness(settings, n, passes, batches)
+    foreign = [part for part in ("adaptive", "mask", "select", "combine") if settings.part(part) != CHOICES[part][0]]
+    if foreign or settings.m:
+        raise UsageError(
+            f"{settings.method} has no {(*foreign, 'm')[0]}: it perturbs in its own way", "leave that setting out"
+        )
     if kind == "entropy":
         return Entropy(settings, passes, batches)
     if kind == "noise":
         return GaussianNoise(settings, passes, batches)
-    return Smoothing(settings, passes, batches) if kind == "smooth" else Sharpness(settings, n, passes, batches)
+    return Smoothing(settings, passes, batches)
 
 
 class Stepper:
