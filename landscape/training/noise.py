@@ -66,7 +66,7 @@ class GaussianNoise(_Stateless):
         ).to(self._flat.theta.dtype)
         found = self._passes.gradient(inputs, targets, derive(s.seed, "noise", t), weights)
         length = torch.linalg.vector_norm(self._flat.gradient)
-        return {"loss": found.losses.mean(), "error": found.error, "gradient": length}
+        return {"loss": found.loss, "error": found.error, "gradient": length}
 
 
 class Smoothing(_Stateless):

@@ -26,7 +26,7 @@ class Pass(NamedTuple):
     """What a pass over a batch found.
 
     Attributes:
-        loss: What was differentiated or would be, 0-dimensional.
+        loss: Mean loss, 0-dimensional.
         error: Mean error, 0-dimensional.
         losses: Loss of each example, shape (B,).
     """
@@ -60,6 +60,7 @@ class Passes:
         self._batch = batch_size
         self._low = precision == "bf16"
         self._cuda = flat.theta.device.type == "cuda"
+        self._weights = torch.empty(0)
         self._forward = self._backward = 0
 
     @property
@@ -101,7 +102,7 @@ class Passes:
             output = output.to(self.flat.theta.dtype)
         else:
             output = self.flat.model(inputs)
-        self._forward += UNIT * len(targets)
+        self._forward += UNIT * targets.shape[0]
         return self.task.losses(output, targets), output
 
     def gradient(self, inputs: Tensor, targets: Tensor, seed: int, weights: Tensor | None = None) -> Pass:
@@ -114,16 +115,22 @@ class Passes:
             weights: Weights of the examples' losses, shape (B,), default 1/B.
 
         Returns:
-            Loss and errors, detached, on the device.
+            Losses and mean error, detached, on the device.
         """
         self.flat.gradient.zero_()
         losses, output = self.losses(inputs, targets, seed)
-        loss = losses.mean() if weights is None else (losses * weights).sum()
-        if loss.requires_grad:
-            loss.backward()  # type: ignore[no-untyped-call]
-        self._backward += UNIT * len(targets)
+        if losses.requires_grad:
+            losses.backward(self._even(losses) if weights is None else weights)  # type: ignore[no-untyped-call]
+        self._backward += UNIT * targets.shape[0]
         with torch.no_grad():
-            return Pass(loss.detach(), self.task.errors(output, targets).mean(), losses.detach())
+            losses = losses.detach()
+            return Pass(losses.mean(), self.task.errors(output, targets).mean(), losses)
+
+    def _even(self, losses: Tensor) -> Tensor:
+        """1/B for each example: what the mean hands back to the losses, without a node of its own."""
+        if losses.shape != self._weights.shape:
+            self._weights = torch.ones_like(losses, requires_grad=False) / losses.shape[0]
+        return self._weights
 
     def partial_gradient(self, inputs: Tensor, targets: Tensor, seed: int, kept: list[bool], part: float) -> Pass:
         """The gradient with respect to some tensors alone; autograd computes no other, the rest is zero.

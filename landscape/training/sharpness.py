@@ -75,7 +75,7 @@ class Sharpness:
         inputs, targets = self._batches(t)
         seed = derive(self._settings.seed, "noise", t)
         m = self._settings.m
-        if not 0 < m < len(targets):
+        if not 0 < m < targets.shape[0]:
             return [(inputs, targets, seed)]
         parts = zip(torch.split(inputs, m), torch.split(targets, m), strict=True)
         return [(x, y, derive(seed, "chunk", k) if k else seed) for k, (x, y) in enumerate(parts)]
