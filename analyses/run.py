@@ -57,7 +57,7 @@ def ask(
         InputError: If the place cannot be written to.
         ResourceError: If the disk is full.
     """
-    from landscape.training.run import versions
+    from landscape.training.state import versions
 
     refuse_existing(out, force)
     began = time.monotonic()

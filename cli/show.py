@@ -145,12 +145,19 @@ def _result(file: Path) -> dict[str, Any]:
 @click.command()
 @options.common
 def methods(debug: bool, as_json: bool, quiet: bool) -> None:
-    """List the training methods with cost and source."""
-    from landscape.training.methods import METHODS
+    """List the training methods with formula, cost and source."""
+    from landscape.training.methods import LETTERS, METHODS
 
-    rows = [{"name": m.name, "what": m.text, "cost": m.cost, "source": m.source} for m in METHODS.values()]
+    rows = [
+        {"name": m.name, "what": m.text, "formula": m.formula, "cost": m.cost, "source": m.source,
+         "parts": dict(m.parts), "defaults": dict(m.defaults)}
+        for m in METHODS.values()
+    ]  # fmt: skip
     if as_json:
         click.echo(json.dumps(rows))
         return
     for row in rows:
-        click.echo(f"{row['name']:<8}  {row['what']}\n{'':8}  cost {row['cost']}; {row['source']}")
+        click.echo(f"{row['name']:<13}  {row['what']}")
+        for line in (row["formula"], f"cost {row['cost']}; {row['source']}"):
+            click.echo(f"{'':13}  {line}")
+    click.echo(f"\n{LETTERS}")

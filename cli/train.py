@@ -13,14 +13,15 @@ from cli.progress import say, shown
 from landscape.training.methods import METHODS
 from landscape.training.settings import Settings
 
-_METHODS = "\n".join(f"  {m.name:<8} {m.text}; cost {m.cost}" for m in METHODS.values())
+_METHODS = "\n".join(f"  {m.name:<13} {m.text}; cost {m.cost}" for m in METHODS.values())
 
 
 @click.command(
-    epilog="\b\nMethods (E = switch · T, n = period):\n" + _METHODS + "\n\n\b\nExamples:\n"
+    epilog="\b\nMethods (E = switch · T, n = period; formulas: landscape methods):\n" + _METHODS + "\n\n\b\nExamples:\n"
     "  landscape train digits/resnet8 --method sgd --save-at switch --out sgd.pt\n"
     "  landscape train digits/resnet8 --method sgd-sam --fork sgd@600.pt --out sgd-sam.pt\n"
     "  landscape train my_study.py:problem --method psam --epochs 40 --out mine.pt\n"
+    "  landscape train digits/resnet8 --method psam --adaptive weights --rho 0.5 --out psam-asam.pt\n"
     "  landscape train cifar10:DIR/resnet18 --settings run.toml --set rho=0.2 --out a.pt --resume"
 )
 @click.argument("spec")

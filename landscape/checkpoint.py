@@ -40,7 +40,7 @@ class Checkpoint:
         settings: Resolved training settings; empty for weights from elsewhere.
         step: Optimizer steps made.
         steps: Optimizer steps the run was meant to make, T.
-        forward: Forward passes made over a batch, those of shared prefixes included.
+        forward: Forward passes made over a batch, those of shared prefixes included; part of a batch counts its part.
         backward: Backward passes likewise.
         optimizer: The optimizer's state by name, tensors of shape (D,) or ().
         history: What was recorded on the way by name: `loss` (T,), `error` (T,), ... (see `training`).
@@ -61,8 +61,8 @@ class Checkpoint:
     settings: Mapping[str, Setting] = field(default_factory=dict)
     step: int = 0
     steps: int = 0
-    forward: int = 0
-    backward: int = 0
+    forward: float = 0
+    backward: float = 0
     optimizer: Mapping[str, Tensor] = field(default_factory=dict)
     history: Mapping[str, Tensor] = field(default_factory=dict)
     parent: str = ""

@@ -23,11 +23,17 @@ class Task(Protocol):
 
 @dataclass(frozen=True)
 class CrossEntropy:
-    """Classification: outputs are logits (B, C), targets class indices (B,)."""
+    """Classification: outputs are logits (B, C), targets class indices (B,).
+
+    Attributes:
+        smoothing: Part of each target that is spread evenly over all C classes; changes the loss, not the error.
+    """
+
+    smoothing: float = 0.0
 
     def losses(self, output: Tensor, target: Tensor) -> Tensor:
-        """-log softmax(output)[target] in nats, shape (B,)."""
-        return F.cross_entropy(output, target, reduction="none")
+        """-log softmax(output)[target] in nats, for smoothed targets their cross-entropy, shape (B,)."""
+        return F.cross_entropy(output, target, reduction="none", label_smoothing=self.smoothing)
 
     def errors(self, output: Tensor, target: Tensor) -> Tensor:
         """1 where the largest logit is not the target's, shape (B,)."""

@@ -16,8 +16,9 @@ from landscape.errors import InputError, InterruptedRun, UsageError
 from landscape.files import refuse_existing
 from landscape.options import as_dict, differences
 from landscape.problem import Problem
-from landscape.training.run import relation, train
-from landscape.training.settings import Settings, resolve
+from landscape.training.fork import relation
+from landscape.training.run import train
+from landscape.training.settings import Settings, complete, resolve
 from landscape.types import Progress, Setting, quiet
 
 
@@ -120,7 +121,7 @@ def _check_start(
     if not start.settings:
         raise InputError(f"{start.name}.pt does not say how it was made", "train the common steps with landscape train")
     if order.resume:
-        changed = differences(start.settings, as_dict(settings))
+        changed = differences(complete(start.settings), as_dict(settings))
         if changed:
             raise UsageError(
                 f"{order.out} was trained with other settings: {', '.join(changed)}",

@@ -37,17 +37,19 @@ class Never:
 
 @dataclass(frozen=True)
 class Every:
-    """SAM where t mod n = 0.
+    """SAM where (t + phase) mod n = 0.
 
     Attributes:
         period: n, at least 1.
+        phase: 0 begins with a SAM step, 1 ends each period with one.
     """
 
     period: int
+    phase: int = 0
 
     def __call__(self, t: int) -> bool:
-        """True where the period divides t."""
-        return t % self.period == 0
+        """True where the period divides t + phase."""
+        return (t + self.phase) % self.period == 0
 
 
 @dataclass(frozen=True)

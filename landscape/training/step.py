@@ -1,4 +1,4 @@
-"""One optimizer step over flat buffers: gradient, perturbation, gradient there, exact way back, update.
+"""One optimizer step over flat buffers: a direction from passes, clipped if asked, and the base optimizer.
 
 Parameters, gradients and the saved copy are three vectors; perturbing and restoring are a kernel each, the storage
 never moves and the restored weights are the saved ones bit for bit. Nothing here waits for the device.
@@ -6,100 +6,121 @@ never moves and the restored weights are the saved ones bit for bit. Nothing her
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Protocol
+
 import torch
 from torch import Tensor
 
-from landscape.batchnorm import frozen_statistics
-from landscape.task import Task
-from landscape.training.perturbation import sam_perturbation
-from landscape.vector import FlatModel
+from landscape.errors import UsageError
+from landscape.training.batches import Batches
+from landscape.training.entropy import Entropy
+from landscape.training.methods import CHOICES, METHODS
+from landscape.training.noise import GaussianNoise, Smoothing
+from landscape.training.optimizers import make_optimizer
+from landscape.training.passes import Passes
+from landscape.training.settings import Settings
+from landscape.training.sharpness import Sharpness, Told
+
+
+class Gradient(Protocol):
+    """Where the direction of a step comes from."""
+
+    def __call__(self, t: int) -> Told:
+        """Put the direction of step t into the flat gradient, the weights as they were; tell what was seen."""
+        ...
+
+    def state(self) -> dict[str, Tensor]:
+        """What a resumed run needs, by dotted names."""
+        ...
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from a state."""
+
+
+def make_gradient(settings: Settings, n: int, passes: Passes, batches: Batches) -> Gradient:
+    """Choose where gradients come from.
+
+    Args:
+        settings: The method and its parts.
+        n: Number of training examples, held-out ones included.
+        passes: Makes passes.
+        batches: Makes batches.
+
+    Returns:
+        What the method names.
+
+    Raises:
+        UsageError: If a part of SAM is asked of a method that has none.
+    """
+    kind = METHODS[settings.method].gradient
+    if kind == "sharpness":
+        return Sharpness(settings, n, passes, batches)
+    foreign = [part for part in ("adaptive", "mask", "select", "combine") if settings.part(part) != CHOICES[part][0]]
+    if foreign or settings.m:
+        raise UsageError(
+            f"{settings.method} has no {(*foreign, 'm')[0]}: it perturbs in its own way", "leave that setting out"
+        )
+    if kind == "entropy":
+        return Entropy(settings, passes, batches)
+    if kind == "noise":
+        return GaussianNoise(settings, passes, batches)
+    return Smoothing(settings, passes, batches)
 
 
 class Stepper:
-    """Makes steps and counts passes.
+    """Makes steps.
 
     Attributes:
-        flat: The network.
-        optimizer: Any torch optimizer over the one flat parameter.
-        forward: Forward passes made over a batch.
-        backward: Backward passes made over a batch.
+        optimizer: The base optimizer.
     """
 
-    def __init__(
-        self, flat: FlatModel, task: Task, optimizer: torch.optim.Optimizer, rho: float, norm: float = 2.0
-    ) -> None:
-        """Keep what a step needs.
+    def __init__(self, settings: Settings, n: int, passes: Passes, batches: Batches) -> None:
+        """Make what a step needs.
 
         Args:
-            flat: The network, flattened.
-            task: Loss and error.
-            optimizer: Optimizer whose parameter is `flat.theta` with the gradient `flat.gradient`.
-            rho: SAM's radius, in the units of theta.
-            norm: p of the norm in which it is measured.
+            settings: The method and its parts.
+            n: Number of training examples, held-out ones included.
+            passes: Makes passes.
+            batches: Makes batches.
         """
-        self.flat = flat
-        self.task = task
-        self.optimizer = optimizer
-        self.rho = rho
-        self.norm = norm
-        self.forward = 0
-        self.backward = 0
-        self._saved = torch.empty_like(flat.theta)
+        self.optimizer = make_optimizer(passes.flat, settings)
+        self._gradient = make_gradient(settings, n, passes, batches)
+        self._flat = passes.flat
+        self._clip = settings.clip
 
-    def gradient(self, inputs: Tensor, targets: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-        """Put the gradient of the batch's mean loss into the flat gradient.
+    def step(self, t: int, lr: float) -> Told:
+        """Make step t with learning rate lr.
 
         Args:
-            inputs: Network input, shape (B, ...).
-            targets: Targets, shape (B, ...).
-            seed: Random state of the pass (dropout); equal seeds draw equally.
+            t: Step, counted from 0.
+            lr: Learning rate.
 
         Returns:
-            Mean loss and mean error of the batch, 0-dimensional, on the device.
+            What was seen, 0-dimensional on the device: loss and error of the batch at the weights before the step, norm
+            of the gradient there, and where weights were perturbed the length of the perturbation.
         """
-        self.flat.gradient.zero_()
-        seed_generator(self.flat.theta.device, seed)
-        output = self.flat.model(inputs)
-        loss = self.task.losses(output, targets).mean()
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.forward += 1
-        self.backward += 1
-        with torch.no_grad():
-            return loss.detach(), self.task.errors(output, targets).mean()
-
-    def base_step(self, inputs: Tensor, targets: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-        """One step of the base optimizer; arguments and return as of `gradient`."""
-        result = self.gradient(inputs, targets, seed)
+        told = self._gradient(t)
+        if self._clip:
+            length = torch.linalg.vector_norm(self._flat.gradient)
+            self._flat.gradient.mul_((self._clip / length).clamp(max=1.0).nan_to_num(1.0))
+        self.optimizer.param_groups[0]["lr"] = lr
         self.optimizer.step()
-        return result
+        return told
 
-    def sam_step(self, inputs: Tensor, targets: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-        """One step with the gradient at the perturbed weights.
+    def state(self) -> dict[str, Tensor]:
+        """State of the optimizer under torch's names, and of the parts under dotted ones, on the CPU."""
+        own = self.optimizer.state_dict()["state"].get(0, {})
+        tensors = {key: value for key, value in own.items() if isinstance(value, Tensor)} | self._gradient.state()
+        return {key: value.detach().cpu().clone() for key, value in tensors.items()}
 
-        The second pass uses the same batch and random state; it uses batch statistics but leaves the running ones.
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from a state; what belongs to another optimizer is left out.
 
         Args:
-            inputs: Network input, shape (B, ...).
-            targets: Targets, shape (B, ...).
-            seed: Random state of both passes.
-
-        Returns:
-            Mean loss and mean error of the batch at the unperturbed weights.
+            state: As `state` returned it.
         """
-        result = self.gradient(inputs, targets, seed)
-        self._saved.copy_(self.flat.theta)
-        with torch.no_grad():
-            self.flat.theta.add_(sam_perturbation(self.flat.gradient, self.rho, self.norm))
-        with frozen_statistics(self.flat.model):
-            self.gradient(inputs, targets, seed)
-        self.flat.theta.copy_(self._saved)
-        self.optimizer.step()
-        return result
-
-
-def seed_generator(device: torch.device, seed: int) -> None:
-    """Seed the device's default generator alone: `torch.manual_seed` also queues a call for every CUDA device."""
-    if device.type == "cpu":
-        torch.default_generator.manual_seed(seed)
-    else:
-        torch.get_device_module(device).manual_seed(seed)
+        own = {key: value.clone() for key, value in state.items() if "." not in key}
+        if own:
+            self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": {0: own}})
+        self._gradient.load({key: value for key, value in state.items() if "." in key})
