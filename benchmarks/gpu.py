@@ -26,6 +26,8 @@ from landscape.evaluate import evaluate
 from landscape.problem import Problem
 from landscape.split import Split
 from landscape.surface import Surface
+from landscape.training.batches import Batches
+from landscape.training.passes import Passes
 from landscape.training.run import train
 from landscape.training.settings import resolve
 from landscape.training.step import Stepper
@@ -95,28 +97,24 @@ def ratio(times: dict[str, list[float]], name: str, base: str) -> str:
 
 
 def training(made: Problem, size: Size, device: str) -> list[tuple[str, str, str]]:
-    """SGD and SAM steps on one batch that lies on the device."""
-    on = made.to(device)
-    steppers = {}
-    for name, precision in (("fp32", None), ("bf16", torch.bfloat16)):
-        flat = FlatModel(made.build(0, device))
-        parameter = torch.nn.Parameter(flat.theta)
-        parameter.grad = flat.gradient
-        optimizer = torch.optim.SGD([parameter], lr=1e-3, momentum=0.9, nesterov=True)
-        steppers[name] = (Stepper(flat, made.task, optimizer, rho=0.05), precision)
-    x, y = on.train.batch(0, size.batch)
+    """SGD and SAM steps, batch and augmentation included, data on the device."""
+    on, n = made.to(device), len(made.train)
 
-    def step(name: str, kind: str) -> Callable[[], object]:
-        stepper, precision = steppers[name]
-        method = stepper.sam_step if kind == "SAM" else stepper.base_step
+    def step(kind: str, precision: str) -> Callable[[], object]:
+        settings = resolve({
+            "method": kind.lower(),
+            "precision": precision,
+            "batch_size": size.batch,
+            "lr": 1e-3,
+            "rho": 0.05,
+        })
+        batches = Batches(on, settings)
+        passes = Passes(FlatModel(made.build(0, device)), made.task, batches.size, precision)
+        stepper = Stepper(settings, n, passes, batches)
+        return lambda: stepper.step(0, settings.lr)
 
-        def run() -> None:
-            with torch.autocast(torch.device(device).type, dtype=precision, enabled=precision is not None):
-                method(x, y, 0)
-
-        return run
-
-    calls = {f"{kind} {name}": step(name, kind) for name in steppers for kind in ("SGD", "SAM")}
+    names = ("fp32", "bf16")
+    calls = {f"{kind} {name}": step(kind, name) for name in names for kind in ("SGD", "SAM")}
     times = interleaved(calls, size.rounds, device)
     rows = [("SAM step / SGD step, fp32", ratio(times, "SAM fp32", "SGD fp32"), "2 passes / 1 pass = 2")]
     rows.append(("SAM step / SGD step, bf16", ratio(times, "SAM bf16", "SGD bf16"), "2"))
