@@ -10,13 +10,14 @@ from collections.abc import Callable
 from typing import Any, Protocol, cast
 
 from analyses import asymmetry, distance, evaluate, hessian, interpolate
+from landscape.types import Work
 
 
 class Analysis(Protocol):
     """What a module in the registry holds.
 
-    `compute(problem, *checkpoints, options, progress, device, dtype)` answers the question, `label`, `words`,
-    `figure` and `table` show stored results of one label, several runs at a time.
+    `compute(problem, *checkpoints, options, progress, device, dtype)` answers the question and `work` says beforehand
+    what it takes; `label`, `words`, `figure` and `table` show stored results of one label, several runs at a time.
     """
 
     NAME: str
@@ -29,6 +30,7 @@ class Analysis(Protocol):
     Options: type
     Result: type
     compute: Callable[..., Any]
+    work: Callable[[Any, int], Work]
     label: Callable[[Any], str]
     words: Callable[..., tuple[str, str]]
     figure: Callable[..., Any]

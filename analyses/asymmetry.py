@@ -18,7 +18,7 @@ from landscape.errors import UsageError
 from landscape.options import option
 from landscape.result import Array, quantity
 from landscape.training.methods import labels
-from landscape.types import Progress, quiet
+from landscape.types import Progress, Work, quiet
 from landscape.valley import OK, STATUS, Valley, measure
 from landscape.wording import number, spread
 
@@ -38,7 +38,7 @@ QUESTION = "Which side is flat?"
 TEXT = "slopes on both sides of the minimum along directions: which side is flat"
 EXAMPLE = "landscape asymmetry sgd.pt --toward sgd-sam.pt"
 TAKES = (1, 2)
-ZETA = (0.05, 0.1, 0.25)  # parts of r
+ZETA = (0.05, 0.1, 0.25)  # parts of r that are always reported
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,7 @@ class Options:
     gaussian: int = option(4, "how many Gaussian directions to take, as a control", low=0)
     radius: float = option(0.0, "r in units of theta; 0 finds it from --rise", low=0.0)
     rise: float = option(0.5, "mean rise of the loss on both sides that sets r, in nats", low=1e-9)
+    zeta: float = option(0.1, "ζ as a part of r: slopes nearer to the minimum do not count", low=0.0, high=0.99)
     points: int = option(20, "points on each side", low=4)
     batchnorm: str = option(
         "recalibrate",
@@ -139,23 +140,24 @@ def compute(
     found: list[Valley] = []
     for name, direction in chosen:
         progress(len(found), len(chosen), name)
-        line = _line(surface, here, direction, batch_statistics=options.batchnorm == "recalibrate")
+        line = _line(surface, here, direction, by_batch=options.batchnorm == "recalibrate")
         found.append(measure(line, reach, options.rise, options.radius, options.points))
     progress(len(chosen), len(chosen), here.name)
     pair = (here,) if toward is None else (here, toward)
+    zeta = sorted({*ZETA, options.zeta})
     return Asymmetry(
         names=tuple(c.name for c in pair),
         methods=tuple(c.method for c in pair),
         directions=tuple(name for name, _ in chosen),
         batchnorm=options.batchnorm if surface.has_batchnorm else "none",
         distance=float("nan") if toward is None else float(torch.dist(toward.theta.double(), here.theta.double())),
-        zeta=np.array(ZETA),
+        zeta=np.array(zeta),
         status=np.array([v.status for v in found]),
         centre=np.array([v.centre for v in found]),
         radius=np.array([v.radius for v in found]),
         log_ratio=np.array([v.log_ratio for v in found]),
-        c=np.array([[v.largest_c(z)[0] for z in ZETA] for v in found]),
-        c_back=np.array([[v.largest_c(z)[1] for z in ZETA] for v in found]),
+        c=np.array([[v.largest_c(z)[0] for z in zeta] for v in found]),
+        c_back=np.array([[v.largest_c(z)[1] for z in zeta] for v in found]),
         offset=np.stack([v.offsets for v in found]),
         loss=np.stack([v.losses for v in found]),
         slope=np.stack([v.slopes for v in found]),
@@ -189,16 +191,26 @@ def _directions(
     return [(name, surface.vector(direction)) for name, direction in found]
 
 
-def _line(surface: Surface, here: Checkpoint, direction: Tensor, batch_statistics: bool) -> Line:
+def _line(surface: Surface, here: Checkpoint, direction: Tensor, by_batch: bool) -> Line:
     """Loss and slope on the line through a checkpoint, each point computed once."""
     origin = surface.vector(here.theta)
 
     @cache
     def line(offset: float) -> tuple[float, float]:
-        loss, slopes = surface.loss_and_slopes(origin + offset * direction, direction[None], batch_statistics)
+        loss, slopes = surface.loss_and_slopes(origin + offset * direction, direction[None], by_batch)
         return loss, float(slopes[0])
 
     return line
+
+
+def work(options: Options, checkpoints: int) -> Work:
+    """Passes over the data: a forward and a backward at about 40 points beside those of the profile."""
+    directions = options.eigenvectors + options.gaussian + checkpoints - 1
+    points = directions * (2 * options.points + 40)
+    products = 20 * options.eigenvectors
+    return Work(
+        f"{directions} directions × about {points // max(1, directions)} slopes", train=3 * points + 5 * products
+    )
 
 
 def label(result: Asymmetry) -> str:
@@ -241,7 +253,8 @@ def words(*results: Asymmetry) -> tuple[str, str]:
     largest = first.c[0] if flat else first.c_back[0]
     c = ", ".join(f"{number(float(v))} for ζ = {z:g} r" for v, z in zip(largest, first.zeta, strict=True))
     detail = f"Log rise ratio {spread(usable)}" + (f", {same} of {len(usable)} of one sign" if len(usable) > 1 else "")
-    return answer, f"{detail}. {told}. Largest c, first run: {c}"
+    which = "Largest c" if len(results) == 1 else "Largest c, first run"
+    return answer, f"{detail}. {told}. {which}: {c}"
 
 
 CAPTION = (
@@ -301,11 +314,18 @@ def table(*results: Asymmetry) -> Table:
     from landscape.report import Table
 
     about = ("run", "direction", "status", "ℓ₀ (θ)", "r (θ)", "log rise ratio")
-    columns = (*about, *(f"c*, ζ = {z:g} r" for z in ZETA), *(f"c* of −u, ζ = {z:g} r" for z in ZETA))
+    zeta = results[0].zeta  # runs that share a page were asked alike; others keep their own files
+    columns = (*about, *(f"c*, ζ = {z:g} r" for z in zeta), *(f"c* of −u, ζ = {z:g} r" for z in zeta))
     rows: list[tuple[str | float | int, ...]] = [
         (run, name, STATUS[int(r.status[v])], float(r.centre[v]), float(r.radius[v]), float(r.log_ratio[v]),
-         *(float(x) for x in r.c[v]), *(float(x) for x in r.c_back[v]))
+         *_at(r, r.c[v], zeta), *_at(r, r.c_back[v], zeta))
         for run, r in enumerate(results, 1)
         for v, name in enumerate(r.directions)
     ]  # fmt: skip
     return Table("Directions", columns, tuple(rows), "A negative log ratio: the direction points to the flat side.")
+
+
+def _at(r: Asymmetry, values: Array, zeta: Array) -> list[float]:
+    """Values at some ζ; NaN where this run was not asked for it."""
+    known = dict(zip(r.zeta.tolist(), values.tolist(), strict=True))
+    return [known.get(z, float("nan")) for z in zeta.tolist()]

@@ -45,7 +45,7 @@ def compare(
         force: Whether files that exist may be replaced.
         device: Where to compute.
         dtype: Floating point type.
-        progress: Told (analyses done, analyses in all).
+        progress: Told (work done, work in all), an analysis counting 100.
 
     Returns:
         The report.
@@ -60,9 +60,14 @@ def compare(
     make_directory(directory)
     for done, (analysis, out) in enumerate(zip(REGISTRY, outs, strict=True)):
         options: object = make(analysis.Options, {"batch_size": batch_size})
-        progress(done, len(REGISTRY), analysis.NAME)
-        ask(analysis, problem, checkpoints, paths, options, out, force=force, device=device, dtype=dtype)
-    progress(len(REGISTRY), len(REGISTRY), "report")
+
+        def inner(part: int, whole: int, text: str, done: int = done, name: str = analysis.NAME) -> None:
+            progress(100 * done + 100 * part // max(whole, 1), 100 * len(REGISTRY), f"{name}: {text}")
+
+        ask(
+            analysis, problem, checkpoints, paths, options, out,
+            force=force, device=device, dtype=dtype, progress=inner,
+        )  # fmt: skip
     names = " and ".join(checkpoint.name for checkpoint in checkpoints)
     write(page([read(out) for out in outs], f"{names}: where in the valley?"), directory / REPORT, force)
     return directory / REPORT

@@ -15,7 +15,7 @@ from landscape.errors import UsageError
 from landscape.options import option
 from landscape.result import Array, quantity
 from landscape.training.methods import labels
-from landscape.types import Progress, quiet
+from landscape.types import Progress, Work, quiet
 from landscape.wording import percent, seeds, spread
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ class Distance:
         names: Labels of the checkpoints.
         methods: Their training methods.
         layers: Names of the parameter tensors.
+        split: "train" and "test".
         l2: ‖θ_i − θ_j‖₂, shape (M, M).
         relative: ‖θ_i − θ_j‖₂ / ‖θ_i‖₂, shape (M, M): not symmetric.
         cosine: ⟨θ_i, θ_j⟩ / (‖θ_i‖₂ ‖θ_j‖₂), shape (M, M).
@@ -143,6 +144,11 @@ def _between(x: Tensor, y: Tensor, like: Checkpoint) -> dict[str, Array]:
 def _differ(x: Tensor, y: Tensor) -> float:
     """Part of the examples whose largest output is another; NaN where outputs are no classes."""
     return float((x.argmax(1) != y.argmax(1)).double().mean()) if x.dim() == 2 and x.shape[1] > 1 else float("nan")
+
+
+def work(options: Options, checkpoints: int) -> Work:
+    """Passes over the data: recalibration and predictions for each checkpoint."""
+    return Work(f"{checkpoints} checkpoints", train=2 * checkpoints, test=checkpoints)
 
 
 def label(result: Distance) -> str:

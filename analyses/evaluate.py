@@ -14,7 +14,7 @@ import numpy as np
 from landscape.options import option
 from landscape.result import Array, quantity
 from landscape.training.methods import labels
-from landscape.types import Progress, quiet
+from landscape.types import Progress, Work, quiet
 from landscape.wording import percent, points, seeds
 
 if TYPE_CHECKING:
@@ -156,6 +156,11 @@ def _curves(checkpoint: Checkpoint, n: int) -> dict[str, Array]:
 def _pad(rows: list[Array]) -> Array:
     longest = max(len(row) for row in rows)
     return np.stack([np.pad(row.astype(float), (0, longest - len(row)), constant_values=np.nan) for row in rows])
+
+
+def work(options: Options, checkpoints: int) -> Work:
+    """Passes over the data: recalibration and two evaluations for each checkpoint."""
+    return Work(f"{checkpoints} checkpoints × 2 BatchNorm rules", train=3 * checkpoints, test=2 * checkpoints)
 
 
 def label(result: Evaluation) -> str:

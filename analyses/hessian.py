@@ -16,8 +16,8 @@ import numpy as np
 from landscape.options import option
 from landscape.result import Array, quantity
 from landscape.training.methods import labels
-from landscape.types import Progress, quiet
-from landscape.wording import seeds, spread
+from landscape.types import Progress, Work, quiet
+from landscape.wording import number, seeds, spread
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -150,6 +150,13 @@ def compute(
     )
 
 
+def work(options: Options, checkpoints: int) -> Work:
+    """Passes over the data: about 3 K + 15 products for each checkpoint, each worth about five forward passes."""
+    products = checkpoints * (3 * options.top + 15)
+    text = f"{checkpoints} checkpoints × about {products // checkpoints} products with the Hessian"
+    return Work(text, train=5 * products + checkpoints, vectors=3 * options.top + 20)
+
+
 def label(result: Sharpness) -> str:
     """What the set of checkpoints is called."""
     return " | ".join(labels(result.names, result.methods))
@@ -168,6 +175,8 @@ def words(*results: Sharpness) -> tuple[str, str]:
     top = np.array([r.eigenvalue[:, 0] for r in results])  # (S, M)
     mean = top.mean(0)
     detail = "λ₁ in nats/θ²: " + "; ".join(f"{names[i]} {spread(top[:, i])}" for i in np.argsort(mean, kind="stable"))
+    if len(results) == 1:
+        detail = "; ".join(_listed(names[i], results[0], i) for i in range(len(names)))
     if not all(bool(r.converged.all()) for r in results):
         detail += ". Some searches did not converge: see the table"
     if len(names) == 1:
@@ -177,6 +186,13 @@ def words(*results: Sharpness) -> tuple[str, str]:
     always = int((factor > 1).sum())
     sure = "" if len(factor) == 1 else f" in {always} of {len(factor)} seeds"
     return f"{names[flat]}, {spread(factor)} times flatter than {names[sharp]}{sure}", detail
+
+
+def _listed(name: str, result: Sharpness, i: int) -> str:
+    """All eigenvalues of one checkpoint with the largest residual."""
+    values = ", ".join(number(float(v)) for v in result.eigenvalue[i])
+    low = "" if np.isnan(result.smallest[i]) else f", smallest {number(float(result.smallest[i]))}"
+    return f"{name}: {values}{low}, each ± {number(float(result.residual[i].max()))} or less"
 
 
 CAPTION = (

@@ -19,7 +19,7 @@ from landscape.errors import UsageError
 from landscape.options import option
 from landscape.result import Array, quantity
 from landscape.training.methods import labels
-from landscape.types import Progress, quiet
+from landscape.types import Progress, Work, quiet
 from landscape.wording import percent, seeds, spread
 
 if TYPE_CHECKING:
@@ -245,6 +245,12 @@ def lerp(a: Tensor, b: Tensor, alpha: float) -> Tensor:
 def _scores(surface: Surface) -> Array:
     scores = [surface.score(name) for name in SPLITS]
     return np.array([[float(s.loss) for s in scores], [float(s.error) for s in scores]])
+
+
+def work(options: Options, checkpoints: int) -> Work:
+    """Passes over the data: recalibration and evaluation at each point, and at the points that find the range."""
+    looked = 2 * 6 * (options.low is None) + 2 * 6 * (options.high is None)
+    return Work(f"{options.points} points on the line", train=2 * options.points + looked + 4, test=options.points + 2)
 
 
 def label(result: Interpolation) -> str:

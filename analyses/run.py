@@ -79,6 +79,42 @@ def ask(
     return result
 
 
+def estimate(
+    analysis: Analysis, problem: Problem, checkpoints: Sequence[Checkpoint], options: Any, device: str, dtype: str
+) -> dict[str, str | float]:
+    """Say what an analysis will take, from one evaluation that is timed.
+
+    Args:
+        analysis: The question.
+        problem: What the checkpoints were trained on.
+        checkpoints: Whom to ask.
+        options: The analysis's options.
+        device: Where it would be computed.
+        dtype: Floating point type.
+
+    Returns:
+        Work in words, passes over the data, seconds and bytes held beside the data.
+    """
+    import torch
+
+    from landscape.surface import Surface
+
+    surface = Surface(problem, batch_size=options.batch_size, device=device, dtype=getattr(torch, dtype))
+    surface.at(checkpoints[0])
+    began = time.perf_counter()
+    float(surface.score("test").loss)
+    per_example = (time.perf_counter() - began) / len(problem.test)
+    work = analysis.work(options, len(checkpoints))
+    theta = surface.flat.theta
+    return {
+        "work": work.text,
+        "train_passes": work.train,
+        "test_passes": work.test,
+        "seconds": per_example * (work.train * len(problem.train) + work.test * len(problem.test)),
+        "bytes": work.vectors * theta.numel() * theta.element_size(),
+    }
+
+
 def command(
     analysis: Analysis, paths: Sequence[Path], options: Any, out: Path, spec: str, dtype: str = "float32"
 ) -> str:

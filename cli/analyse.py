@@ -35,6 +35,7 @@ def command(analysis: Analysis) -> click.Command:
     @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="result to write (HDF5)")
     @options.from_fields(analysis.Options)
     @options.problem
+    @click.option("--dry-run", is_flag=True, help="say what it will take, and compute nothing")
     @click.option("--dtype", type=click.Choice(["float32", "float64"]), default="float32", show_default=True)
     @options.device
     @options.force
@@ -60,9 +61,9 @@ def _help(analysis: Analysis) -> str:
 
 def _run(
     analysis: Analysis, paths: list[Path], out: Path | None, spec: str | None, dtype: str, device: str,
-    force: bool, debug: bool, as_json: bool, quiet: bool, **flags: Any,
+    force: bool, debug: bool, as_json: bool, quiet: bool, dry_run: bool, **flags: Any,
 ) -> None:  # fmt: skip
-    from analyses.run import ask, default_out
+    from analyses.run import ask, default_out, estimate
     from landscape.device import choose
     from landscape.files import refuse_existing
     from landscape.opening import open_checkpoints
@@ -70,8 +71,12 @@ def _run(
 
     chosen: object = make(analysis.Options, options.given(flags))
     out = out or default_out(analysis, paths)
-    refuse_existing(out, force)
+    refuse_existing(out, force or dry_run)
     problem, checkpoints = open_checkpoints(paths, spec, (lambda text: None) if quiet else say)
+    if dry_run:
+        told = estimate(analysis, problem, checkpoints, chosen, choose(device), dtype)
+        click.echo(json.dumps(told) if as_json else _told(told))
+        return
     with shown(analysis.NAME, silent=quiet) as progress:
         result = ask(
             analysis, problem, checkpoints, paths, chosen, out,
@@ -85,6 +90,13 @@ def _run(
         if detail:
             click.echo(f"  {detail}")
         click.echo(f"  written to {out}")
+
+
+def _told(work: dict[str, Any]) -> str:
+    passes = f"{work['train_passes']} passes over the training data, {work['test_passes']} over the test data"
+    return (
+        f"{work['work']}: {passes}\nabout {work['seconds']:.3g} s, {work['bytes'] / 1e6:.3g} MB beside data and network"
+    )
 
 
 def _plain(result: Any) -> dict[str, Any]:

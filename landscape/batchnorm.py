@@ -3,7 +3,7 @@
 Weights between two checkpoints have no running statistics of their own. `recalibrate` gives a network the
 statistics of its training data at the weights it has now, from un-augmented data in a fixed order, so that the
 result is deterministic. Its definition: mean and (biased) variance of each layer's input pooled over all
-examples, every batch normalised by its own statistics on the way. With one batch this makes eval mode
+examples, every batch normalised by its own statistics on the way, dropout off. With one batch this makes eval mode
 equal to the training-mode forward of the whole set.
 
 Source: Izmailov et al. 2018, arXiv 1803.05407, section 3.2 (recomputing statistics); pooling keeps the variance
@@ -43,6 +43,15 @@ def mode(model: nn.Module, training: bool) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def batch_statistics(model: nn.Module) -> Iterator[None]:
+    """Let BatchNorm use the statistics of each batch while all else, dropout too, is in eval mode."""
+    with mode(model, training=False):
+        for layer in layers(model):
+            layer.training = True
+        yield
+
+
+@contextlib.contextmanager
 def frozen_statistics(model: nn.Module) -> Iterator[None]:
     """Use batch statistics but leave the running ones, and every other buffer, as they are.
 
@@ -77,20 +86,17 @@ def recalibrate(model: nn.Module, split: Split, batch_size: int) -> None:
         return
     pools = [_Pool(layer) for layer in found]
     dtype = next(model.parameters()).dtype
-    devices = [split.inputs.device] if split.inputs.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices), mode(model, training=True), contextlib.ExitStack() as stack:
+    with batch_statistics(model), contextlib.ExitStack() as stack:
         for pool in pools:
             stack.enter_context(pool)
         for inputs, _ in split.batches(batch_size, dtype):
             model(inputs)
-            for pool in pools:
-                pool.take()
     for pool in pools:
         pool.write()
 
 
 class _Pool:
-    """Mean and mean square of one layer's input over all batches, in float64, weighted by counts.
+    """Mean and mean square of one layer's input over all its uses, in float64, weighted by counts.
 
     The layer itself computes the statistics of a batch: with momentum 1 its running ones are the batch's. Torch
     stores the unbiased variance there, which the number of values per channel turns into the mean square.
@@ -99,8 +105,7 @@ class _Pool:
     def __init__(self, layer: _BatchNorm) -> None:
         assert layer.running_mean is not None
         self.layer = layer
-        self.values = 0  # values per channel in the current batch
-        self.count = 0
+        self.count = 0  # values per channel
         self.mean = torch.zeros_like(layer.running_mean, dtype=torch.float64)
         self.square = torch.zeros_like(self.mean)
 
@@ -109,23 +114,16 @@ class _Pool:
         self._momentum, self._tracking = layer.momentum, layer.track_running_stats
         self._batches = None if layer.num_batches_tracked is None else layer.num_batches_tracked.clone()
         layer.momentum, layer.track_running_stats = 1.0, True
-        self._hook = layer.register_forward_pre_hook(self._see)
+        self._hook = layer.register_forward_hook(self._take)
 
-    def _see(self, layer: nn.Module, inputs: tuple[Any, ...]) -> None:
-        self.values = inputs[0].numel() // inputs[0].shape[1]
-
-    def take(self) -> None:
-        """Add the batch that just went through."""
-        mean, unbiased = self._statistics()
-        n = self.values
+    def _take(self, layer: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
+        assert self.layer.running_mean is not None
+        assert self.layer.running_var is not None
+        n = inputs[0].numel() // inputs[0].shape[1]
+        mean, unbiased = self.layer.running_mean.double(), self.layer.running_var.double()
         self.mean += n * mean
         self.square += n * (unbiased * ((n - 1) / n) + mean.square())
         self.count += n
-
-    def _statistics(self) -> tuple[Tensor, Tensor]:
-        assert self.layer.running_mean is not None
-        assert self.layer.running_var is not None
-        return self.layer.running_mean.double(), self.layer.running_var.double()
 
     def __exit__(self, *exception: object) -> None:
         self._hook.remove()
@@ -134,7 +132,7 @@ class _Pool:
             self.layer.num_batches_tracked.copy_(self._batches)
 
     def write(self) -> None:
-        """Put the pooled statistics into the layer; a layer that saw nothing keeps its own."""
+        """Put the pooled statistics into the layer; a layer that was not used keeps its own."""
         if self.count == 0:
             return
         assert self.layer.running_mean is not None

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import sys
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -184,8 +185,9 @@ def _import_file(path: Path) -> ModuleType:
         description.loader.exec_module(module)
     except Exception as error:
         del sys.modules[label]
-        line = getattr(error.__traceback__, "tb_lineno", "?") if not isinstance(error, SyntaxError) else error.lineno
+        frames = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]
+        line = error.lineno if isinstance(error, SyntaxError) else frames[-1] if frames else "unknown"
         raise InputError(
-            f"{path} could not be imported: {type(error).__name__}: {error}", f"mend the file (line {line}), then try"
+            f"{path} could not be imported: {type(error).__name__}: {error}", f"mend the file, line {line}"
         ) from error
     return module

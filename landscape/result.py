@@ -76,7 +76,7 @@ def equal(one: object, other: object) -> bool:
     for f in dataclasses.fields(one):  # type: ignore[arg-type]
         a, b = getattr(one, f.name), getattr(other, f.name)
         if f.name not in arrays(one):
-            if a != b:
+            if a != b and not (a != a and b != b):  # NaN equals NaN
                 return False
         elif a.dtype != b.dtype or not np.array_equal(a, b, equal_nan=a.dtype.kind == "f"):
             return False

@@ -9,8 +9,9 @@ outside the file, no dataset that is not in the schema.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -23,6 +24,8 @@ from landscape.result import Array, Provenance, arrays
 
 SCHEMA = "landscape/result/1"
 _LARGEST = 2**31  # bytes of one dataset that reading accepts
+_BROKEN = (KeyError, ValueError, TypeError, OSError, RuntimeError, AttributeError)  # what h5py raises on damaged files
+_AGAIN = "compute it again"
 R = TypeVar("R")
 
 
@@ -50,6 +53,16 @@ def save(path: Path, result: object, provenance: Provenance, force: bool = False
         )
         for name in sorted(fields, key=lambda name: fields[name].metadata["dims"] != (name,)):  # coordinates first
             _write(file, name, np.asarray(getattr(result, name)), fields[name].metadata)
+        file.attrs["sha256"] = np.bytes_(_digest(file, fields))
+
+
+def _digest(file: h5py.File, names: Iterable[str]) -> str:
+    """SHA-256 over a result's arrays and values as stored; HDF5's own checksums miss some flipped bits."""
+    digest = hashlib.sha256(bytes(file.attrs["values"]))
+    for name in sorted(names):
+        values = file[name][()]
+        digest.update(f"{name}{values.dtype}{values.shape}".encode() + np.ascontiguousarray(values).tobytes())
+    return digest.hexdigest()
 
 
 def _encoded(value: object) -> np.bytes_:
@@ -93,7 +106,7 @@ def provenance(path: Path) -> Provenance:
         try:
             read = {f.name: _decoded(file.attrs[f.name], text=f.type == "str") for f in dataclasses.fields(Provenance)}
             return Provenance(**read)
-        except (KeyError, ValueError, TypeError) as error:
+        except _BROKEN as error:
             _damaged(path, error)
 
 
@@ -121,9 +134,13 @@ def load(path: Path, kind: type[R]) -> R:
             fields = {f.name: f for f in dataclasses.fields(kind) if "dims" in f.metadata}  # type: ignore[arg-type]
             values = {name: _read(file, name, fields[name].metadata) for name in fields}
             plain = json.loads(file.attrs["values"].decode())
-            return kind(**values, **{k: tuple(v) if isinstance(v, list) else v for k, v in plain.items()})
-        except (KeyError, ValueError, TypeError, OSError) as error:
+            same = file.attrs["sha256"].decode() == _digest(file, fields)
+            result = kind(**values, **{k: tuple(v) if isinstance(v, list) else v for k, v in plain.items()})
+        except _BROKEN as error:
             _damaged(path, error)
+    if not same:
+        raise InputError(f"{path} is damaged: its content does not match its SHA-256", _AGAIN)
+    return result
 
 
 def _read(file: h5py.File, name: str, about: Mapping[str, Any]) -> Array:
@@ -150,11 +167,13 @@ def _open(path: Path) -> h5py.File:
         raise InputError(f"{path} does not exist" if not path.exists() else f"{path} is a directory", "check the path")
     try:
         file = h5py.File(path, "r")
+    except _BROKEN as error:
+        raise InputError(f"{path} cannot be read as HDF5; it is cut short or of another kind", _AGAIN) from error
+    try:
         schema = file.attrs.get("schema", b"")
-    except OSError as error:
-        raise InputError(
-            f"{path} cannot be read as HDF5; it is cut short or of another kind", "compute it again"
-        ) from error
+    except _BROKEN as error:
+        file.close()
+        _damaged(path, error)
     if schema != SCHEMA.encode():
         file.close()
         what = f"has the schema {schema.decode()}" if isinstance(schema, bytes) and schema else "is HDF5, but no result"
@@ -163,4 +182,4 @@ def _open(path: Path) -> h5py.File:
 
 
 def _damaged(path: Path, error: Exception) -> NoReturn:
-    raise InputError(f"{path} is damaged: {' '.join(str(error).split())}", "compute it again") from error
+    raise InputError(f"{path} is damaged: {' '.join(str(error).split())}", _AGAIN) from error

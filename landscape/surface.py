@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from landscape.batchnorm import frozen_statistics, layers, mode, recalibrate
+from landscape.batchnorm import batch_statistics, frozen_statistics, layers, mode, recalibrate
 from landscape.checkpoint import Checkpoint
 from landscape.curvature import Objective
 from landscape.evaluate import Score, evaluate, predict
@@ -86,16 +86,16 @@ class Surface:
         """Outputs for every example of a split where the network is now, in eval mode, shape (N, ...)."""
         return predict(self.flat.model, self.split(name), self.batch_size)
 
-    def loss_and_slopes(self, theta: Tensor, directions: Tensor, batch_statistics: bool) -> tuple[float, Tensor]:
+    def loss_and_slopes(self, theta: Tensor, directions: Tensor, by_batch: bool) -> tuple[float, Tensor]:
         """Training loss at a point and its exact derivatives along directions, from one backward pass.
 
-        With batch statistics the loss is that of training mode over fixed batches in fixed order: with one batch
+        With batch statistics the loss is that of fixed batches in fixed order, dropout off: with one batch
         it is the loss after recalibration, and it is differentiated through the statistics.
 
         Args:
             theta: Parameters, shape (D,).
             directions: Unit vectors, shape (K, D).
-            batch_statistics: Whether BatchNorm uses the statistics of each batch, or those it has.
+            by_batch: Whether BatchNorm uses the statistics of each batch, or those it has.
 
         Returns:
             Mean loss, and the derivatives, float64, shape (K,).
@@ -104,8 +104,8 @@ class Surface:
         flat.load(theta)
         flat.gradient.zero_()
         total = torch.zeros((), dtype=torch.float64, device=flat.theta.device)
-        devices = [flat.theta.device.index or 0] if flat.theta.is_cuda else []
-        with torch.random.fork_rng(devices=devices), mode(flat.model, batch_statistics), frozen_statistics(flat.model):
+        statistics = batch_statistics(flat.model) if by_batch else mode(flat.model, training=False)
+        with statistics, frozen_statistics(flat.model):
             for inputs, targets in train.batches(self.batch_size, flat.theta.dtype):
                 loss = self.problem.task.losses(flat.model(inputs), targets).sum()
                 (loss / len(train)).backward()  # type: ignore[no-untyped-call]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 Setting = str | int | float | bool | None
 """A value that a user may set, and that JSON can hold."""
@@ -14,3 +15,20 @@ Progress = Callable[[int, int, str], None]
 def quiet(done: int, total: int, text: str) -> None:
     """Progress shown to nobody."""
     del done, total, text
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a computation will take, before it is done.
+
+    Attributes:
+        text: What is done, in words.
+        train: Forward passes over the training data; a backward pass counts as two.
+        test: Forward passes over the test data.
+        vectors: Vectors of the size of theta that are held at once.
+    """
+
+    text: str
+    train: int
+    test: int = 0
+    vectors: int = 3

@@ -7,6 +7,7 @@ trainers use, with the prefixes that DataParallel and torch.compile add. Every g
 from __future__ import annotations
 
 import difflib
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from pickle import UnpicklingError  # the error's type only; nothing is unpickled
@@ -35,7 +36,9 @@ def read_tensors(path: Path) -> Any:
     """
     _sniff(path)
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about protocols of files that are refused anyway
+            return torch.load(path, map_location="cpu", weights_only=True)
     except (
         OSError,
         RuntimeError,

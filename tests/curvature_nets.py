@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from landscape.curvature import Objective
+from landscape.curvature import CurvatureOperator, Objective
 from landscape.split import Split
 
 NETS = ("tanh-init", "tanh-trained", "relu-trained", "cnn-init", "cnn-trained")
@@ -79,3 +79,68 @@ def objective(net: str, dtype: torch.dtype = torch.float64, chunk: int = 17, see
         model.train()
         model(data.inputs)  # running statistics that are not those of no data at all
     return Objective(model.to(dtype), cross_entropy, data.to("cpu", dtype), chunk)
+
+
+def matrix(operator: CurvatureOperator) -> Tensor:
+    return torch.stack([operator.product(row) for row in torch.eye(operator.size, dtype=operator.dtype)])
+
+
+def block(operator: CurvatureOperator, dense: Tensor, columns: int = 5) -> tuple[Tensor, Tensor]:
+    """Products with a few random vectors, by the operator and by the dense matrix."""
+    vectors = torch.randn(columns, operator.size, dtype=torch.float64, generator=torch.Generator().manual_seed(7))
+    return torch.stack([operator.product(vector) for vector in vectors]), vectors @ dense
+
+
+def gap(a: Tensor, b: Tensor) -> float:
+    return float((a - b).abs().max() / b.abs().max())
+
+
+class Tied(nn.Module):
+    """Encoder and decoder share one matrix."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encode = nn.Linear(6, 6, bias=False)
+        self.decode = nn.Linear(6, 6, bias=True)
+        self.decode.weight = self.encode.weight
+        self.head = nn.Linear(6, 3)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.head(self.decode(torch.tanh(self.encode(inputs))))
+
+
+class Unused(nn.Module):
+    """The second layer takes no part in the output."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.used, self.idle = nn.Linear(6, 3), nn.Linear(4, 2)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.used(inputs)
+
+
+def fingerprint(model: nn.Module) -> list[object]:
+    """Everything that a measurement could leave behind, comparable with ==."""
+    tensors = [*model.named_parameters(), *model.named_buffers()]
+    state = [(n, t.detach().numpy().tobytes(), t.requires_grad, t._version, t.data_ptr()) for n, t in tensors]
+    grads = [
+        (n, None if p.grad is None else (p.grad.numpy().tobytes(), id(p.grad))) for n, p in model.named_parameters()
+    ]
+    backends = torch.backends
+    flags = (torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision(), torch.is_grad_enabled())
+    newer = [b.fp32_precision for b in (backends.cuda.matmul, backends.cudnn.conv, backends.mkldnn.matmul)]
+    random = torch.get_rng_state().numpy().tobytes()
+    modes = [m.training for m in model.modules()]
+    attributes = [sorted(vars(m)) for m in model.modules()]
+    return [state, grads, flags, newer, random, modes, attributes, torch.get_default_dtype()]
+
+
+def disordered_model() -> nn.Module:
+    """A model in the middle of training: gradients filled, modes mixed, one parameter frozen."""
+    model = cnn()
+    model.train()
+    model[1].eval()
+    cross_entropy(model(images().inputs.float()), images().targets).mean().backward()
+    model[-1].bias.requires_grad_(False)
+    return model

@@ -10,7 +10,21 @@ from dataclasses import replace
 
 import pytest
 import torch
-from curvature_nets import NETS, cnn, cross_entropy, images, mlp, objective, points
+from curvature_nets import (
+    NETS,
+    Tied,
+    Unused,
+    block,
+    cross_entropy,
+    disordered_model,
+    fingerprint,
+    gap,
+    images,
+    matrix,
+    mlp,
+    objective,
+    points,
+)
 from torch import Tensor, nn
 
 from landscape.curvature import HessianOperator, Objective, dense_hessian
@@ -18,19 +32,11 @@ from landscape.errors import InputError, LandscapeError, UsageError
 from landscape.split import Split
 
 
-def matrix(operator: HessianOperator) -> Tensor:
-    return torch.stack([operator.product(row) for row in torch.eye(operator.size, dtype=operator.dtype)])
-
-
-def gap(a: Tensor, b: Tensor) -> float:
-    return float((a - b).abs().max() / b.abs().max())
-
-
 @pytest.mark.parametrize("net", NETS)
 @pytest.mark.parametrize("budget", [0, None], ids=["recomputed", "kept"])
 def test_products_are_those_of_the_dense_hessian(net: str, budget: int | None) -> None:
     problem = objective(net)
-    assert gap(matrix(HessianOperator(problem, memory_budget=budget)), dense_hessian(problem)) < 1e-12
+    assert gap(*block(HessianOperator(problem, memory_budget=budget), dense_hessian(problem))) < 1e-12
 
 
 def test_dense_hessian_of_softmax_regression_is_the_closed_form() -> None:
@@ -93,33 +99,9 @@ def test_kept_recomputed_and_partly_kept_graphs_agree_bitwise() -> None:
 def test_batchnorm_train_mode_is_the_hessian_with_batch_statistics() -> None:
     problem = objective("cnn-trained", chunk=16)
     train = HessianOperator(problem, "train")
-    assert gap(matrix(train), dense_hessian(problem, "train")) < 1e-12
-    assert gap(dense_hessian(problem, "train"), dense_hessian(problem)) > 0.1
-
-
-class Tied(nn.Module):
-    """Encoder and decoder share one matrix."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.encode = nn.Linear(6, 6, bias=False)
-        self.decode = nn.Linear(6, 6, bias=True)
-        self.decode.weight = self.encode.weight
-        self.head = nn.Linear(6, 3)
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        return self.head(self.decode(torch.tanh(self.encode(inputs))))
-
-
-class Unused(nn.Module):
-    """The second layer takes no part in the output."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.used, self.idle = nn.Linear(6, 3), nn.Linear(4, 2)
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        return self.used(inputs)
+    dense = dense_hessian(problem, "train")
+    assert gap(*block(train, dense)) < 1e-12
+    assert gap(dense, dense_hessian(problem)) > 0.1
 
 
 def test_a_tied_weight_is_one_block() -> None:
@@ -182,32 +164,6 @@ def test_attention_is_differentiated_twice() -> None:
             offset += p.numel()
         shifted.append(HessianOperator(replace(problem, model=moved)).gradient())
     assert gap(operator.product(vector), (shifted[0] - shifted[1]) / (2 * h)) < 1e-7  # error of order h^2
-
-
-def fingerprint(model: nn.Module) -> list[object]:
-    """Everything that a measurement could leave behind, comparable with ==."""
-    tensors = [*model.named_parameters(), *model.named_buffers()]
-    state = [(n, t.detach().numpy().tobytes(), t.requires_grad, t._version, t.data_ptr()) for n, t in tensors]
-    grads = [
-        (n, None if p.grad is None else (p.grad.numpy().tobytes(), id(p.grad))) for n, p in model.named_parameters()
-    ]
-    backends = torch.backends
-    flags = (torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision(), torch.is_grad_enabled())
-    newer = [b.fp32_precision for b in (backends.cuda.matmul, backends.cudnn.conv, backends.mkldnn.matmul)]
-    random = torch.get_rng_state().numpy().tobytes()
-    modes = [m.training for m in model.modules()]
-    attributes = [sorted(vars(m)) for m in model.modules()]
-    return [state, grads, flags, newer, random, modes, attributes, torch.get_default_dtype()]
-
-
-def disordered_model() -> nn.Module:
-    """A model in the middle of training: gradients filled, modes mixed, one parameter frozen."""
-    model = cnn()
-    model.train()
-    model[1].eval()
-    cross_entropy(model(images().inputs.float()), images().targets).mean().backward()
-    model[-1].bias.requires_grad_(False)
-    return model
 
 
 USES: dict[str, Callable[[Objective], object]] = {

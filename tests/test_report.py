@@ -165,7 +165,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_draft(
 def test_a_directory_that_is_not_there_is_an_input_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="does not exist"):
         write(Page("t", "l"), tmp_path / "absent" / "report.html")
-    with pytest.raises(InputError, match="cannot write"):
+    with pytest.raises(InputError, match="could not be written"):
         write(Page("t", "l"), tmp_path, force=True)
 
 

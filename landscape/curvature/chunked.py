@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from typing import ClassVar, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -42,7 +42,6 @@ class CurvatureOperator(ABC):
     linearised again in each product.
 
     Attributes:
-        rewrite: Whether layers run through `BilinearMap`, which pays where the second derivative is complete.
         objective: What is differentiated; its chunk is smaller than the caller's if memory ran out.
         batchnorm: Whose statistics BatchNorm uses: "eval" or "train".
         weights: Copies of all parameters by name; those of theta require a gradient.
@@ -53,8 +52,6 @@ class CurvatureOperator(ABC):
         device: Where they lie.
         seed: Seed of whatever randomness the forward pass has.
     """
-
-    rewrite: ClassVar[bool] = True
 
     def __init__(
         self, objective: Objective, batchnorm: BatchNormMode = "eval", memory_budget: int | None = None, seed: int = 0
@@ -173,7 +170,7 @@ class CurvatureOperator(ABC):
             A context manager that leaves no trace.
         """
         seed = self.seed if seed is None else seed
-        return forward_pass(self.objective.model, self.device, self.batchnorm, seed, self.rewrite)
+        return forward_pass(self.objective.model, self.device, self.batchnorm, seed)
 
     def _reduce_parts(self, vector: Tensor, reduce: Callable[[Iterable[Tensor]], _T]) -> _T:
         """Multiply each chunk's part by a vector and reduce the products, of shape (D,) each."""

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, Literal, get_args
+
+from numpy.typing import NDArray
 
 from landscape.curvature.certificate import Eigenpairs, Progress
 from landscape.curvature.dense import dense_eigenpairs
 from landscape.curvature.determinism import check_determinism
 from landscape.curvature.isolation import BatchNormMode
-from landscape.curvature.lanczos import top_eigenpairs
+from landscape.curvature.lanczos import Save, top_eigenpairs
 from landscape.curvature.objective import Objective
 from landscape.curvature.operator import HessianOperator
 from landscape.curvature.power import power_eigenpairs
@@ -28,6 +32,8 @@ def eigenpairs(
     memory_budget: int | None = None,
     max_products: int | None = None,
     progress: Progress | None = None,
+    state: Mapping[str, NDArray[Any]] | None = None,
+    save: Save | None = None,
 ) -> Eigenpairs:
     """Find the largest eigenvalues of the Hessian of the mean loss.
 
@@ -43,13 +49,18 @@ def eigenpairs(
         max_products: Products after which an iterative engine stops; each engine has its default.
         progress: Told (products done, largest estimated residual relative to its eigenvalue) as "lanczos" and
             "power" go on.
+        state: State of an interrupted search of engine "lanczos" for the same objective, k, tol and seed.
+        save: Called with the `Search` after each step of engine "lanczos"; what its `arrays()` returns is a `state`.
 
     Returns:
         Certified eigenpairs.
 
     Raises:
         UsageError: If the engine is unknown, k or tol is out of range, or the objective is random.
+        ValueError: If an engine other than "lanczos" is given a state to resume or to save.
     """
+    if engine != "lanczos" and (state is not None or save is not None):
+        raise ValueError(f"engine '{engine}' cannot be resumed; only 'lanczos' can")
     if engine == "dense":
         return dense_eigenpairs(objective, k, batchnorm, tol)
     if engine not in get_args(Engine):
@@ -58,7 +69,8 @@ def eigenpairs(
     check_determinism(operator)
     if engine == "pyhessian":
         return pyhessian_eigenpairs(operator, k, tol, seed=seed, max_products=max_products)
-    search = top_eigenpairs if engine == "lanczos" else power_eigenpairs
+    resumable = partial(top_eigenpairs, state=state, save=save)
+    search = resumable if engine == "lanczos" else power_eigenpairs
     return search(
         operator.product,
         operator.size,

@@ -7,7 +7,7 @@ every flag that is set here is set back on the way out, also when an exception p
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
@@ -130,9 +130,7 @@ def _restore_float32(flags: tuple[tuple[str, bool] | None, list[str]]) -> None:
 
 
 @contextmanager
-def forward_pass(
-    model: nn.Module, device: torch.device, batchnorm: BatchNormMode, seed: int = 0, rewrite: bool = True
-) -> Iterator[None]:
+def forward_pass(model: nn.Module, device: torch.device, batchnorm: BatchNormMode, seed: int) -> Iterator[None]:
     """Run the network deterministically, through operations that can be differentiated twice.
 
     Fused attention has no second derivative in PyTorch, so the plain formula takes its place.
@@ -142,11 +140,9 @@ def forward_pass(
         device: Where it runs.
         batchnorm: See `evaluation`.
         seed: See `seeded`.
-        rewrite: Whether to run some layers through `BilinearMap`.
 
     Yields:
         Nothing.
     """
-    layers = TwiceDifferentiable() if rewrite else nullcontext()
-    with evaluation(model, batchnorm), seeded(device, seed), sdpa_kernel(SDPBackend.MATH), layers:
+    with evaluation(model, batchnorm), seeded(device, seed), sdpa_kernel(SDPBackend.MATH), TwiceDifferentiable():
         yield

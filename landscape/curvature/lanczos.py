@@ -27,8 +27,9 @@ from landscape.curvature.certificate import (
 from landscape.curvature.krylov import Krylov
 
 _PATIENCE = 5
-_PROBE = 8
-_LOWEST = 1e-3
+_MISSED = 0.01
+_ZEROS = 4
+_LOWEST = 3e-3
 
 Save = Callable[["Search"], None]
 
@@ -41,8 +42,9 @@ class Search:
         k: Pairs wanted.
         tol: Residual relative to the eigenvalue.
         probes: Random directions tried so far, the start not counted.
-        since: Steps since the last one.
-        known: The wanted values when the last probe began, shape (k,); NaN before the first.
+        base: Rows that had been multiplied when the probe under way began; 0 if it has ended in an invariant subspace
+            or a restart has mixed its rows with others; -1 if there is none.
+        known: The wanted values at that time, shape (k,).
         finished: Whether the last probe brought nothing new.
     """
 
@@ -55,7 +57,7 @@ class Search:
             tol: Residual relative to the eigenvalue.
         """
         self.krylov, self.k, self.tol = krylov, k, tol
-        self.probes, self.since = 0, 0
+        self.probes, self.base = 0, -1
         self.known: Floats = np.full(k, np.nan)
         self.finished = False
 
@@ -69,20 +71,29 @@ class Search:
             The largest residual of the wanted pairs relative to its limit, 1 and below being converged.
         """
         krylov = self.krylov
-        if krylov.full:
-            krylov.compress(self._worth_keeping())
+        self._make_room()
+        ways = krylov.rows
         krylov.expand(product, self._way_out())
-        self.since += 1
+        if self.base >= 0 and krylov.rows == ways:  # the probe's space has ended: its rows are all there is
+            self.base = 0
         if krylov.exhausted:
             self.finished = True
             return 0.0
-        if krylov.steps < self.k + 1:
+        if krylov.steps < self.k + _PATIENCE:
             return np.inf
         values, outward, _ = krylov.ritz()
-        excess = float((np.linalg.norm(outward, axis=0) / self._limits(values)).max())
-        patient = self.since >= (_PROBE if self.probes else self.k + _PATIENCE)
-        if excess <= 1 and patient and self._complement_is_below(values, outward):
-            self._probe(values)
+        limits = self._limits(values)
+        excess = float((np.linalg.norm(outward, axis=0) / limits).max())
+        if self.base >= 0:
+            unchanged = (np.abs(values[: self.k] - self.known) <= limits[: self.k]).all()
+            below = self._complement_is_below(values, outward, limits)
+            self.finished = bool(unchanged) and excess <= 1 and below
+            self.base = self.base if unchanged else -1
+        elif excess <= 1:
+            self.known, self.probes = values[: self.k].copy(), self.probes + 1
+            self._make_room()
+            krylov.add_direction()
+            self.base = krylov.steps
         return excess
 
     def arrays(self) -> dict[str, NDArray[Any]]:
@@ -91,7 +102,7 @@ class Search:
         Returns:
             Arrays by name.
         """
-        counts = {"probes": np.array(self.probes), "since": np.array(self.since), "finished": np.array(self.finished)}
+        counts = {"probes": np.array(self.probes), "base": np.array(self.base), "finished": np.array(self.finished)}
         return {**self.krylov.arrays(), **counts, "known": self.known.copy()}
 
     def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
@@ -101,21 +112,17 @@ class Search:
             arrays: What `arrays` returned in a search for as many pairs.
         """
         self.krylov.restore(arrays)
-        self.probes, self.since = int(arrays["probes"]), int(arrays["since"])
+        self.probes, self.base = int(arrays["probes"]), int(arrays["base"])
         self.finished, self.known = bool(arrays["finished"]), np.array(arrays["known"], dtype=np.float64)
 
     def _way_out(self) -> int:
-        """The newest direction until a probe has had its steps; then the one that the worst pair leans to most."""
+        """The newest direction during a probe; else the one that the worst pair leans to most."""
         krylov = self.krylov
-        newest = krylov.rows - 1
-        if krylov.steps <= self.k or krylov.rows - krylov.steps == 1 or self.since < _PROBE:
-            return newest
+        if self.base >= 0 or krylov.rows - krylov.steps == 1 or krylov.steps <= self.k:
+            return krylov.rows - 1
         values, outward, _ = krylov.ritz()
-        if not self._complement_is_below(values, outward):
-            return newest
-        excess = np.linalg.norm(outward, axis=0) / self._limits(values)
-        worst = int(excess.argmax())
-        return krylov.steps + int(np.abs(outward[:, worst]).argmax()) if excess[worst] > 1 else newest
+        worst = int((np.linalg.norm(outward, axis=0) / self._limits(values)).argmax())
+        return krylov.steps + int(np.abs(outward[:, worst]).argmax())
 
     def _limits(self, values: Floats) -> Floats:
         """Residuals at which the Ritz pairs count as converged, shape (n,): infinite for those not wanted."""
@@ -127,21 +134,20 @@ class Search:
         limits[: self.k] = np.maximum(self.tol * np.abs(values[: self.k]), floor)
         return limits
 
-    def _complement_is_below(self, values: Floats, outward: Floats) -> bool:
-        """Whether nothing that the newest direction is still resolving can rise above the last wanted value."""
-        upper = values[self.k :] + np.abs(outward[-1:, self.k :]).sum(axis=0)
-        return bool((upper <= values[self.k - 1] + self._limits(values)[self.k - 1]).all())
+    def _complement_is_below(self, values: Floats, outward: Floats, limits: Floats) -> bool:
+        """Whether an eigenvalue above the last wanted one would have shown itself in the probe by now."""
+        krylov, last, limit = self.krylov, float(values[self.k - 1]), float(limits[self.k - 1])
+        if abs(last) <= limit:  # zero to within rounding: copies of zero need not be told apart
+            limit = self.tol * float(np.abs(values).max())
+        if self.base == 0:  # the probe's space is not at hand: what the newest direction leads to must stay below
+            return bool((values[self.k :] + np.abs(outward[-1:, self.k :]).sum(axis=0) <= last + limit).all())
+        block = krylov.coupling[self.base : krylov.steps, self.base : krylov.steps]
+        return would_have_shown(last + limit, block, float(values[-1]), krylov.size)
 
-    def _probe(self, values: Floats) -> None:
-        wanted = values[: self.k].copy()
-        unchanged = np.abs(wanted - self.known) <= self._limits(values)[: self.k]
-        self.finished = bool(unchanged.all())  # False before the first probe: NaN equals nothing
-        if not self.finished:
-            self.known, self.since = wanted, 0
-            self.probes += 1
-            if self.krylov.full:
-                self.krylov.compress(self._worth_keeping())
-            self.krylov.add_direction()
+    def _make_room(self) -> None:
+        if self.krylov.full:
+            self.krylov.compress(self._worth_keeping())
+            self.base = min(self.base, 0)
 
     def _worth_keeping(self) -> NDArray[np.intp]:
         """The wanted pairs, half as many as there is room for of the next ones, and the lowest few."""
@@ -149,6 +155,49 @@ class Search:
         room = max(steps - self.k - 2, 0) // 3
         top, low = np.arange(self.k + room), steps - 1 - np.arange(max(1, room // 3))
         return np.union1d(top, low)
+
+
+def would_have_shown(above: float, block: Floats, least: float, size: int) -> bool:
+    """Whether a Krylov space from a random vector g rules out an eigenvalue, except with probability 1 %.
+
+    Let m be the largest Ritz value after j steps, so that no vector of the space has a Rayleigh quotient above m. Take
+    from the space p(H) g with p a polynomial of degree j - 1, at most 1 on [least, m]. Were there an
+    eigenvalue of at least `above` > m, in whose direction g has the squared component c, the quotient of p(H) g
+    would exceed m as soon as c p(above)^2 (above - m) > m - least. And c D is the square of a standard normal
+    number, which is below (pi / 2) P^2 with probability P.
+
+    Args:
+        above: The eigenvalue.
+        block: The operator in the Krylov basis, shape (j, j).
+        least: Smallest eigenvalue.
+        size: D.
+
+    Returns:
+        Whether it is ruled out.
+    """
+    ritz = np.linalg.eigvalsh(block)[::-1]
+    if ritz[0] >= above:
+        return False
+    ratios = (above - ritz) / np.maximum(ritz - least, np.finfo(np.float64).tiny)
+    growth = max(_log_growth(ratios, zeros) for zeros in range(min(len(ritz), _ZEROS)))
+    return bool(2 * growth + np.log(ratios[0]) > np.log(size / (np.pi / 2 * _MISSED**2)))
+
+
+def _log_growth(ratios: Floats, zeros: int) -> float:
+    """Growth outside [least, m] of the polynomial with zeros at the first Ritz values that is Chebyshev's below them.
+
+    Each zero costs one degree and pays where a Ritz value has converged next to the eigenvalue in question.
+
+    Args:
+        ratios: (above - ritz) / (ritz - least) for the Ritz values, falling; shape (j,).
+        zeros: How many of them are zeros of the polynomial, fewer than j.
+
+    Returns:
+        log p(above).
+    """
+    degree = len(ratios) - 1 - zeros
+    angle = degree * np.arccosh(1 + 2 * ratios[zeros])
+    return float(np.log(ratios[:zeros]).sum() + np.logaddexp(angle, -angle) - np.log(2))
 
 
 def top_eigenpairs(
@@ -203,16 +252,8 @@ def top_eigenpairs(
             save(search)
     values, _, coordinates = krylov.ritz()
     vectors = krylov.lift(coordinates[:, [*range(k), len(values) - 1]])
-    return certify(
-        product,
-        vectors[:k],
-        vectors[k],
-        values[k:],
-        krylov.products,
-        tol,
-        "lanczos",
-        advice="" if search.finished else _advice(krylov.products + certificates, excess),
-    )
+    advice = "" if search.finished else _advice(krylov.products + certificates, excess)
+    return certify(product, vectors[:k], vectors[k], values[k:], krylov.products, tol, "lanczos", advice=advice)
 
 
 def _advice(products: int, excess: float) -> str:

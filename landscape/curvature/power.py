@@ -45,10 +45,10 @@ def power_eigenpairs(
 ) -> Eigenpairs:
     """Find the k eigenvalues of largest magnitude one after the other, and then the smallest one.
 
-    The latter is rough, to a hundredth of the largest or so: the lower end of the spectrum is crowded.
     Each vector is kept orthogonal to those found before. The iteration stops at the residual and not where the Rayleigh
     quotient stops to change: the latter looks converged long before it is. The smallest eigenvalue is the largest
-    in magnitude of H - shift I, where shift is the largest value found.
+    in magnitude of H - shift I, where shift is the largest value found; it is rough, to some hundredths of the
+    largest, as the lower end of a spectrum is crowded.
 
     Args:
         product: The operator, (D,) -> (D,), deterministic.

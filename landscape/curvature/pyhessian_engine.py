@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from landscape.curvature.certificate import Eigenpairs, certify, check_request
-from landscape.curvature.isolation import exact_arithmetic, forward_pass
+from landscape.curvature.isolation import evaluation, exact_arithmetic, seeded
 from landscape.curvature.objective import Objective
 from landscape.curvature.operator import HessianOperator
 from landscape.errors import UsageError
@@ -52,7 +52,7 @@ def pyhessian_eigenpairs(
     model = _copied(operator)
     batches = [objective.data.batch(start, stop, operator.dtype) for start, stop in objective.chunks()]
     counted = _Loader(batches)
-    with exact_arithmetic(device), forward_pass(model, device, "eval", seed, rewrite=False), _contained(operator):
+    with exact_arithmetic(device), evaluation(model, "eval"), seeded(device, seed), _contained(operator):
         from pyhessian import hessian
 
         _check_used(model, objective, batches[0])

@@ -48,7 +48,7 @@ def estimate_trace(
     """Estimate the trace: exactly where the operator is large, by sampling in the rest.
 
     Random sign vectors g have E[g g^T] = I, so g^T A g has the expectation tr A; its variance comes from the
-    off-diagonal entries and is governed by the few large eigenvalues. A random sketch A S nearly spans their eigenvectors;
+    off-diagonal entries and is governed by the few large eigenvalues. A random sketch A S nearly spans their vectors;
     with Q an orthonormal basis of it, tr A = tr Q^T A Q + tr P A P, P = I - Q Q^T, and only the small second part
     is sampled. The samples are independent given Q, so their spread is an honest error.
 

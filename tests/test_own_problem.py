@@ -1,0 +1,82 @@
+"""A user's own model and data go the whole way; so do specs of published data, read where they are."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from conftest import Command
+
+from landscape import problem as problems
+
+STUDY = Path(__file__).parent / "my_study.py"
+DATA = Path(os.environ.get("LANDSCAPE_DATA", Path(__file__).parent.parent.parent / "shared" / "data"))
+
+
+def test_the_example_fits_in_twenty_lines() -> None:
+    lines = [line for line in STUDY.read_text().split('"""')[-1].splitlines() if line.strip()]
+    assert len(lines) <= 20
+
+
+def test_a_users_own_problem_goes_the_whole_way(run: Command, tmp_path: Path) -> None:
+    sgd, psam = tmp_path / "sgd.pt", tmp_path / "psam.pt"
+    for method, out in (("sgd", sgd), ("psam", psam)):
+        done = run("train", f"{STUDY}:problem", "--method", method, "--period", "4", "--out", out, "--json", "-q")
+        assert done.exit_code == 0, done.output
+        assert json.loads(done.stdout)["test_error"] < 0.3
+    done = run("compare", sgd, psam, "--out", tmp_path / "pair", "--quiet")
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "pair" / "report.html").stat().st_size > 4_000_000
+    told = json.loads(run("hessian", sgd, "--top", "1", "--json", "-q", "--engine", "dense").stdout)
+    lanczos = json.loads(run("hessian", sgd, "--top", "1", "--json", "-q", "--out", tmp_path / "l.h5").stdout)
+    assert lanczos["result"]["eigenvalue"][0][0] == pytest.approx(told["result"]["eigenvalue"][0][0], rel=1e-3)
+
+
+def test_a_factory_without_parameters_is_seeded(tmp_path: Path) -> None:
+    problem = problems.load(f"{STUDY}:problem")
+    a, b, c = (next(problem.build(seed).parameters()) for seed in (0, 0, 1))
+    assert a.equal(b)
+    assert not a.equal(c)
+
+
+def test_train_size_is_part_of_the_spec() -> None:
+    problem = problems.load("digits/mlp?train_size=100")
+    assert len(problem.train) == 100
+    assert len(problem.test) == 1297
+    assert problem.spec == "digits/mlp-64-32?train_size=100"
+    assert problem.fingerprint() != problems.load("digits/mlp").fingerprint()
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(
+    ("spec", "folder", "parameters"),
+    [
+        ("mnist:{}/mlp", "mnist", 545_810),
+        ("fashion-mnist:{}/resnet8", "fashion_mnist", None),
+        ("cifar10:{}/resnet18", "cifar10", 11_173_962),
+    ],
+)
+def test_published_data_are_read_where_they_are(spec: str, folder: str, parameters: int | None) -> None:
+    if not (DATA / folder).is_dir():
+        pytest.skip(f"{DATA / folder} is not there: set LANDSCAPE_DATA")
+    problem = problems.load(spec.format(DATA / folder) + "?train_size=500")
+    model = problem.build(0)
+    assert len(problem.train) == 500
+    assert len(problem.test) == 10_000
+    output = model.eval()(problem.train.batch(0, 4)[0])
+    assert output.shape == (4, 10)
+    if parameters:
+        assert sum(p.numel() for p in model.parameters()) == parameters
+
+
+@pytest.mark.data
+def test_training_on_fashion_mnist_learns(run: Command, tmp_path: Path) -> None:
+    if not (DATA / "fashion_mnist").is_dir():
+        pytest.skip(f"{DATA / 'fashion_mnist'} is not there: set LANDSCAPE_DATA")
+    spec = f"fashion-mnist:{DATA / 'fashion_mnist'}/mlp?train_size=2000"
+    out = tmp_path / "a.pt"
+    done = run("train", spec, "--method", "psam", "--epochs", "4", "--period", "5", "--out", out, "--json", "-q")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["test_error"] < 0.3
