@@ -8,9 +8,10 @@ Source: He et al. 2019, arXiv 1902.00744; thesis, definition 2.3.1 and section 5
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -81,6 +82,8 @@ class Asymmetry:
         loss: Training loss there, shape (V, P).
         slope: Its exact derivative along u, shape (V, P).
     """
+
+    labelled: ClassVar[Mapping[str, str]] = {"direction": "directions"}
 
     names: tuple[str, ...]
     methods: tuple[str, ...]

@@ -6,8 +6,9 @@ units happen to be numbered.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -57,6 +58,8 @@ class Distance:
         layer_relative: The same divided by the tensor's norm in i, shape (M, M, L); NaN where that is 0.
         disagreement: Part of the examples that i and j classify differently, shape (M, M, 2): train, test.
     """
+
+    labelled: ClassVar[Mapping[str, str]] = {"checkpoint": "names", "other": "names", "layer": "layers"}
 
     names: tuple[str, ...]
     methods: tuple[str, ...]

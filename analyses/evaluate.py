@@ -6,8 +6,9 @@ passes, and the curves recorded during training.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -62,6 +63,8 @@ class Evaluation:
         test_loss: Test loss there.
         test_error: Test error there.
     """
+
+    labelled: ClassVar[Mapping[str, str]] = {"checkpoint": "names"}
 
     names: tuple[str, ...]
     methods: tuple[str, ...]

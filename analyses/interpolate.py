@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -78,6 +78,8 @@ class Interpolation:
         stored_loss: Loss of a and b with the statistics stored in them, shape (2, 2): split, then a and b.
         stored_error: Error likewise.
     """
+
+    labelled: ClassVar[Mapping[str, str]] = {"end": "names"}
 
     names: tuple[str, ...]
     methods: tuple[str, ...]
@@ -223,16 +225,17 @@ def _reach(surface: Surface, a: Checkpoint, b: Checkpoint, options: Options, sid
 
 def _place(surface: Surface, a: Checkpoint, b: Checkpoint, alpha: float, rule: str) -> int:
     theta = lerp(surface.vector(a.theta), surface.vector(b.theta), alpha)
-    buffers: Mapping[str, Tensor] = a.buffers
-    if rule == "interpolate":
-        buffers = {
-            key: lerp(value, b.buffers[key], alpha) if value.is_floating_point() else value
-            for key, value in a.buffers.items()
-        }
-        if any(bool((v < 0).any()) for key, v in buffers.items() if key.endswith("running_var")):
-            return NEGATIVE_VARIANCE
+    kept = set() if rule == "interpolate" else surface.statistics()
+    buffers = {key: value if key in kept else _mixed(value, b.buffers[key], alpha) for key, value in a.buffers.items()}
+    if any(bool((value < 0).any()) for key, value in buffers.items() if key.endswith("running_var")):
+        return NEGATIVE_VARIANCE
     surface.place(theta, buffers, recalibrated=rule == "recalibrate")
     return OK
+
+
+def _mixed(a: Tensor, b: Tensor, alpha: float) -> Tensor:
+    """A buffer or frozen weight on the line; integers are the nearer end's."""
+    return lerp(a, b, alpha) if a.is_floating_point() else (a if alpha < 0.5 else b)
 
 
 def lerp(a: Tensor, b: Tensor, alpha: float) -> Tensor:

@@ -86,7 +86,7 @@ def _check(found: Sequence[Checkpoint], problem: Problem, paths: Sequence[Path])
         if checkpoint.data not in {"", fingerprint}:
             raise InputError(
                 f"{path} was trained on other data than {problem.spec} holds now",
-                "bring back the data it was trained on, or train it anew",
+                "bring back those data; if a function makes them, let it seed its random numbers",
             )
 
 

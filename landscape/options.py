@@ -25,6 +25,7 @@ def option(
     high: float | None = None,
     choices: tuple[str, ...] = (),
     kind: type | None = None,
+    infinite: bool = False,
 ) -> Any:
     """A field of an options dataclass.
 
@@ -35,6 +36,7 @@ def option(
         high: Largest allowed value.
         choices: Allowed words.
         kind: Type of the value where the default does not tell.
+        infinite: Whether infinity is a value.
 
     Returns:
         The dataclass field.
@@ -42,7 +44,8 @@ def option(
     kind = kind or type(default)
     return dataclasses.field(
         default=default,
-        metadata={"text": text, "low": low, "high": high, "choices": choices, "kind": kind, "default": default},
+        metadata={"text": text, "low": low, "high": high, "choices": choices, "kind": kind, "default": default}
+        | {"infinite": infinite},
     )
 
 
@@ -77,8 +80,17 @@ def _checked(name: str, value: Setting, about: Mapping[str, Any]) -> Setting:
     if choices and value not in choices:
         raise UsageError(f"{name}='{value}' is not known", nearest(str(value), choices))
     number = float(value) if isinstance(value, (int, float)) else 0.0
-    if math.isnan(number) or (low is not None and number < low) or (high is not None and number > high):
-        bounds = f"at least {low}" if high is None else f"at most {high}" if low is None else f"in [{low}, {high}]"
+    lost = math.isnan(number) or (math.isinf(number) and not about["infinite"])
+    if lost or (low is not None and number < low) or (high is not None and number > high):
+        bounds = (
+            "a finite number"
+            if lost
+            else f"at least {low}"
+            if high is None
+            else f"at most {high}"
+            if low is None
+            else f"in [{low}, {high}]"
+        )
         raise UsageError(f"{name}={value} is out of range", f"{name} must be {bounds}: {about['text']}")
     return value
 
@@ -93,7 +105,7 @@ def _converted(name: str, value: Setting, kind: type) -> Setting:
             return float(value)
         if kind is int and isinstance(value, (str, float)) and float(value) == int(float(value)):
             return int(float(value))
-    except ValueError:
+    except (ValueError, OverflowError):
         pass
     raise UsageError(f"{name}={value!r} is not understood", f"{name} must be of type {kind.__name__}")
 

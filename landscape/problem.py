@@ -8,6 +8,7 @@ nothing but the checkpoint.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
 import sys
@@ -16,6 +17,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import torch
 from torch import nn
@@ -158,7 +160,9 @@ def _from_file(path: Path, name: str, query: str) -> Problem:
     if found is None:
         defined = [key for key in vars(module) if not key.startswith("_")]
         raise InputError(f"{path} defines no '{name}'", nearest(name, defined))
-    problem = found() if callable(found) and not isinstance(found, Problem) else found
+    if callable(found) and not isinstance(found, Problem):
+        found = _run(path, found)
+    problem = found
     if not isinstance(problem, Problem):
         raise InputError(
             f"'{name}' in {path} gave a {type(problem).__name__}, not a landscape.problem.Problem",
@@ -181,13 +185,24 @@ def _import_file(path: Path) -> ModuleType:
     assert description.loader is not None
     module = importlib.util.module_from_spec(description)
     sys.modules[label] = module
+    if str(path.parent) not in sys.path:
+        sys.path.insert(0, str(path.parent))  # so that the file can import its neighbours
+    loader = description.loader
     try:
-        description.loader.exec_module(module)
-    except Exception as error:
+        _run(path, lambda: loader.exec_module(module))
+    except InputError:
         del sys.modules[label]
+        raise
+    return module
+
+
+def _run(path: Path, call: Callable[[], Any]) -> Any:
+    """Run a user's code; what it prints goes to stderr, what it raises is said with its line."""
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            return call()
+    except (Exception, SystemExit) as error:
         frames = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]
         line = error.lineno if isinstance(error, SyntaxError) else frames[-1] if frames else "unknown"
-        raise InputError(
-            f"{path} could not be imported: {type(error).__name__}: {error}", f"mend the file, line {line}"
-        ) from error
-    return module
+        cause = " ".join(f"{type(error).__name__}: {error}".split())
+        raise InputError(f"{path} could not be run: {cause}", f"mend the file, line {line}") from error

@@ -2,7 +2,7 @@
 
 A field made with `quantity` becomes a dataset of the result's file, with its unit and its dimensions; a field whose
 only dimension bears its own name is the coordinate of that dimension. Every other field is a plain value and becomes
-an attribute.
+an attribute. A class attribute `labelled` says which plain field names the entries along a dimension.
 """
 
 from __future__ import annotations

@@ -106,6 +106,8 @@ class Split:
     def batches(self, size: int, dtype: torch.dtype | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """All examples front to back, the last batch possibly smaller.
 
+        A remainder of one example joins the batch before it: BatchNorm has no variance of one value.
+
         Args:
             size: Examples in a batch.
             dtype: Floating point type of the inputs, see `prepare`.
@@ -113,8 +115,11 @@ class Split:
         Yields:
             Inputs (B, ...) and targets (B, ...).
         """
-        for start in range(0, len(self), size):
-            yield self.batch(start, start + size, dtype)
+        starts = list(range(0, len(self), size))
+        if len(starts) > 1 and size > 1 and len(self) - starts[-1] == 1:
+            starts.pop()
+        for start, stop in zip(starts, [*starts[1:], len(self)], strict=True):
+            yield self.batch(start, stop, dtype)
 
     def head(self, n: int) -> Split:
         """The first n examples.

@@ -43,7 +43,14 @@ def save(path: Path, result: object, provenance: Provenance, force: bool = False
         InputError: If the place cannot be written to.
         ResourceError: If the disk is full.
     """
-    with atomic(path, force) as temporary, h5py.File(temporary, "w", libver="latest") as file:
+    image = _image(result, provenance)  # in memory: HDF5 does not survive a disk that is full
+    with atomic(path, force) as temporary:
+        temporary.write_bytes(image)
+
+
+def _image(result: object, provenance: Provenance) -> bytes:
+    """The bytes of a result's file."""
+    with h5py.File("result", "w", libver="latest", driver="core", backing_store=False) as file:
         file.attrs["schema"] = np.bytes_(SCHEMA)
         for key, value in dataclasses.asdict(provenance).items():
             file.attrs[key] = value if isinstance(value, float) else _encoded(value)
@@ -51,9 +58,12 @@ def save(path: Path, result: object, provenance: Provenance, force: bool = False
         file.attrs["values"] = _encoded(
             {f.name: getattr(result, f.name) for f in dataclasses.fields(result) if f.name not in fields}  # type: ignore[arg-type]
         )
+        names = {dim: np.array(getattr(result, field)) for dim, field in getattr(result, "labelled", {}).items()}
         for name in sorted(fields, key=lambda name: fields[name].metadata["dims"] != (name,)):  # coordinates first
-            _write(file, name, np.asarray(getattr(result, name)), fields[name].metadata)
+            _write(file, name, np.asarray(getattr(result, name)), fields[name].metadata, names)
         file.attrs["sha256"] = np.bytes_(_digest(file, fields))
+        file.flush()
+        return bytes(file.id.get_file_image())
 
 
 def _digest(file: h5py.File, names: Iterable[str]) -> str:
@@ -69,7 +79,7 @@ def _encoded(value: object) -> np.bytes_:
     return np.bytes_((value if isinstance(value, str) else json.dumps(value)).encode() or b" ")
 
 
-def _write(file: h5py.File, name: str, values: Array, about: Mapping[str, Any]) -> None:
+def _write(file: h5py.File, name: str, values: Array, about: Mapping[str, Any], names: Mapping[str, Array]) -> None:
     dims = about["dims"]
     if values.ndim != len(dims):
         raise ValueError(f"{name} has {values.ndim} dimensions, its schema says {dims}")
@@ -77,6 +87,8 @@ def _write(file: h5py.File, name: str, values: Array, about: Mapping[str, Any]) 
         values = np.char.encode(values, "utf-8")
     options = {"chunks": True, "fletcher32": True} if values.size and dims else {}
     dataset = file.create_dataset(name, data=values, **options)
+    if values.dtype.kind == "S":
+        dataset.attrs["_Encoding"] = np.bytes_(b"utf-8")  # how xarray knows that bytes are text
     dataset.attrs["units"] = np.bytes_(about["unit"].encode())
     dataset.attrs["long_name"] = np.bytes_(about["text"].encode())
     if dims == (name,):
@@ -84,10 +96,19 @@ def _write(file: h5py.File, name: str, values: Array, about: Mapping[str, Any]) 
         return
     for axis, (dim, length) in enumerate(zip(dims, values.shape, strict=True)):
         if dim not in file:
-            file.create_dataset(dim, data=np.arange(length)).make_scale(dim)
+            _scale(file, dim, names.get(dim, np.arange(length)))
         if file[dim].shape != (length,):
             raise ValueError(f"{name} has {length} entries along {dim}, the coordinate has {file[dim].shape}")
         dataset.dims[axis].attach_scale(file[dim])
+
+
+def _scale(file: h5py.File, dim: str, values: Array) -> None:
+    """The coordinate of a dimension that has no field of its own: names where there are any, else numbers from 0."""
+    text = values.dtype.kind == "U"
+    scale = file.create_dataset(dim, data=np.char.encode(values, "utf-8") if text else values)
+    if text:
+        scale.attrs["_Encoding"] = np.bytes_(b"utf-8")
+    scale.make_scale(dim)
 
 
 def provenance(path: Path) -> Provenance:

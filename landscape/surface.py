@@ -54,6 +54,11 @@ class Surface:
         self.batch_size = batch_size
         self.has_batchnorm = bool(layers(self.flat.model))
 
+    def statistics(self) -> set[str]:
+        """Names of the buffers that are BatchNorm statistics; other buffers and frozen weights belong to the point."""
+        kept = {id(buffer) for layer in layers(self.flat.model) for buffer in layer.buffers(recurse=False)}
+        return {name for name, buffer in self.flat.model.named_buffers() if id(buffer) in kept}
+
     def vector(self, theta: Tensor) -> Tensor:
         """A flat vector, shape (D,), on the surface's device and in its dtype."""
         return theta.to(self.flat.theta)

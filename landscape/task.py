@@ -10,7 +10,10 @@ from torch import Tensor
 
 
 class Task(Protocol):
-    """Loss and error, one number for each example; means over a data set are taken elsewhere, by count."""
+    """Loss and error, one number for each example; means over a data set are taken elsewhere, by count.
+
+    A task whose errors are no parts of one says so with an attribute `classifies = False`.
+    """
 
     def losses(self, output: Tensor, target: Tensor) -> Tensor:
         """Loss of each example, shape (B,), differentiable twice; nats for a log-likelihood."""
@@ -44,9 +47,12 @@ class CrossEntropy:
 class SquaredError:
     """Regression: outputs and targets of equal shape (B, ...); loss and error are the mean squared difference."""
 
+    classifies = False
+
     def losses(self, output: Tensor, target: Tensor) -> Tensor:
         """Squared difference averaged over an example's entries, shape (B,)."""
-        return (output - target).square().flatten(1).mean(1)
+        square = (output - target).square()
+        return square.flatten(1).mean(1) if square.dim() > 1 else square
 
     def errors(self, output: Tensor, target: Tensor) -> Tensor:
         """The same as the loss, shape (B,)."""

@@ -52,7 +52,7 @@ def check(result: object, code: int, *says: str) -> None:
         (["train", "cifar10:empty/resnet8", "--out", "x.pt"], 3, ["data_batch_1.bin"]),
         (["train", "mnist/mlp", "--out", "x.pt"], 2, ["mnist"]),
         (["train", "absent.py:problem", "--out", "x.pt"], 3, ["absent.py does not exist"]),
-        (["train", "broken.py:problem", "--out", "x.pt"], 3, ["broken.py could not be imported", "line 2"]),
+        (["train", "broken.py:problem", "--out", "x.pt"], 3, ["broken.py could not be run", "line 2"]),
         (["train", "empty.py:problem", "--out", "x.pt"], 3, ["defines no 'problem'"]),
         (["train", "wrong.py:problem", "--out", "x.pt"], 3, ["gave a int"]),
         (["train", "digits/mlp", "--out", "x.pt", "--fork", "no.pt"], 3, ["no.pt does not exist"]),

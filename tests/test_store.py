@@ -6,6 +6,7 @@ import os
 import random
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 import h5py
 import numpy as np
@@ -24,6 +25,9 @@ ABOUT = Provenance(
 
 @dataclass(frozen=True)
 class Sample:
+    labelled: ClassVar[dict[str, str]] = {"run": "runs"}
+
+    runs: tuple[str, ...]
     names: tuple[str, ...]
     weight: float
     split: Array = quantity("1", "part of the data", "split")
@@ -35,7 +39,7 @@ class Sample:
 
 def sample() -> Sample:
     return Sample(
-        ("SGD", "SGD→SAM"), float("nan"), np.array(["train", "test"]), np.array([0.0, 0.5, 1.0]),
+        ("a", "b", "c", "β"), ("SGD", "SGD→SAM"), float("nan"), np.array(["train", "test"]), np.array([0.0, 0.5, 1.0]),
         np.array([[1.0, np.nan, 3.0], [4, 5, 6]]), np.arange(4, dtype=np.int8), np.empty((4, 0), np.float32),
     )  # fmt: skip
 
@@ -66,7 +70,8 @@ def test_xarray_opens_a_result_with_named_coordinates(tmp_path: Path) -> None:
     with xarray.open_dataset(tmp_path / "r.h5", engine="h5netcdf") as data:
         assert data.loss.dims == ("split", "alpha")
         assert float(data.loss.sel(alpha=1.0)[1]) == 6.0
-        assert [value.decode() for value in data.split.values] == ["train", "test"]
+        assert float(data.loss.sel(split="test", alpha=0.5)) == 5.0
+        assert data.level.coords["run"].values.tolist() == ["a", "b", "c", "β"]
         assert data.loss.attrs["units"] in {"nats", b"nats"}
 
 

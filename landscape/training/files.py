@@ -20,6 +20,7 @@ from landscape.training.fork import relation
 from landscape.training.run import train
 from landscape.training.settings import Settings, complete, resolve
 from landscape.types import Progress, Setting, quiet
+from landscape.vector import layout_of
 
 
 @dataclass(frozen=True)
@@ -78,10 +79,14 @@ def train_to_file(
     steps = settings.steps(len(problem.train))
     if start is not None:
         _check_start(start, settings, problem, order, say)
+        if order.stop_at is not None and order.stop_at < start.step:
+            raise UsageError(
+                f"--stop-at {order.stop_at} lies before step {start.step} of {start.name}.pt", "go further"
+            )
         if order.resume and start.step == steps:
             say(f"{order.out} is complete already")
             return start
-    kept = _steps_to_keep(order, settings, problem)
+    kept = _steps_to_keep(order, settings, problem, 0 if start is None else start.step)
     _refuse(order, kept)
     regular = {round((i + 1) * steps / settings.evaluations) for i in range(settings.evaluations)} - {steps}
 
@@ -120,6 +125,9 @@ def _check_start(
 ) -> None:
     if not start.settings:
         raise InputError(f"{start.name}.pt does not say how it was made", "train the common steps with landscape train")
+    other = "network" if start.layout != layout_of(problem.build(0)) else "data"
+    if other == "network" or start.data not in {"", problem.fingerprint()}:
+        raise InputError(f"{start.name}.pt is of another {other} than {problem.spec}", "train both from one problem")
     if order.resume:
         changed = differences(complete(start.settings), as_dict(settings))
         if changed:
@@ -139,13 +147,15 @@ def _check_start(
         say(f"the fork is not what an unforked run would give: {'; '.join(apart)}")
 
 
-def _steps_to_keep(order: Order, settings: Settings, problem: Problem) -> dict[int, Path]:
+def _steps_to_keep(order: Order, settings: Settings, problem: Problem, done: int) -> dict[int, Path]:
     kept = {}
     steps = settings.steps(len(problem.train))
     for word in order.save_at:
         step = settings.switch_step(len(problem.train)) if word == "switch" else int(word) if word.isdecimal() else -1
-        if not 0 < step <= steps:
-            raise UsageError(f"--save-at {word} is no step of this run", f"give a step in 1 to {steps}, or 'switch'")
+        if not done < step <= steps:
+            raise UsageError(
+                f"--save-at {word} is no step of this run", f"give a step in {done + 1} to {steps}, or 'switch'"
+            )
         kept[step] = order.out.with_name(f"{order.out.stem}@{step}.pt")
     return kept
 

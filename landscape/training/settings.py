@@ -21,7 +21,7 @@ class Settings:
     """Training settings; defaults are the thesis's (section 5.1) where neither problem nor method says otherwise."""
 
     method: str = option("sgd", "training method, see landscape methods", choices=tuple(METHODS))
-    epochs: int = option(80, "passes over the training data", low=1)
+    epochs: int = option(80, "passes over the training data", low=1, high=1_000_000)
     batch_size: int = option(50, "examples in a step; the last, smaller batch of an epoch is left out", low=1)
     m: int = option(0, "m of m-sharpness: examples that share ε̂ and BatchNorm statistics; 0 for the batch", low=0)
     optimizer: str = _part("optimizer", "base optimizer of torch.optim")
@@ -41,7 +41,7 @@ class Settings:
         choices=("constant", "cosine", "sqrt", "lr"),
     )  # fmt: skip
     rho_min: float = option(0.0, "ρ where its schedule is at 0", low=0.0)
-    norm: float = option(2.0, "p of the p-norm in which ρ is measured, in [1, inf]", low=1.0)
+    norm: float = option(2.0, "p of the p-norm in which ρ is measured, in [1, inf]", low=1.0, infinite=True)
     normalised: bool = option(True, "ε̂ of length ρ; otherwise ε̂ = ρ·g")
     scope: str = option(
         "global", "what shares one norm: all of g, or each tensor (ρ divided among them)", choices=("global", "layer")
@@ -82,8 +82,8 @@ class Settings:
     channels_last: bool = option(False, "images as NHWC in memory; theta keeps its order")
     switch: float = option(0.75, "part E/T of the steps after which a method switches", low=0.0, high=1.0)
     period: int = option(20, "n: a method uses SAM every n-th step", low=1)
-    seed: int = option(0, "seed of initial weights, order, augmentation and all noise", low=0)
-    evaluations: int = option(10, "how often the test data are evaluated on the way", low=1)
+    seed: int = option(0, "seed of initial weights, order, augmentation and all noise", low=0, high=2**62)
+    evaluations: int = option(10, "how often the test data are evaluated on the way", low=1, high=10_000)
 
     def part(self, name: str) -> str:
         """The part in force: what the user chose, else what the method chooses."""

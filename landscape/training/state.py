@@ -114,12 +114,21 @@ class Run:
         self._passes.go_on_from(start.forward, start.backward)
         for key, values in self._history.items():
             old = start.history.get(key)
-            if old is not None:
+            if old is not None and key in {"test_loss", "test_error"}:
+                self._take_over(values, old, start)
+            elif old is not None:
                 common = min(len(old), len(values))
                 values[:common] = old[:common]
         resumed = before == as_dict(self._settings)
         exact = not relation(start, self._settings, self._n)
         self._parent = (start.parent, start.parent_step, start.exact) if resumed else (start.sha256, start.step, exact)
+
+    def _take_over(self, values: torch.Tensor, old: torch.Tensor, start: Checkpoint) -> None:
+        """Test values of the steps at which both runs evaluate."""
+        known = {int(step): old[i] for i, step in enumerate(start.history.get("evaluated", ())) if step <= start.step}
+        for i, step in enumerate(self._evaluated):
+            if step in known:
+                values[i] = known[step]
 
     def _load(self, start: Checkpoint, before: Settings | None) -> None:
         """Take over the state of the parts that both runs have."""
