@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from analyses import REGISTRY
 from analyses.pages import page, read
 from analyses.run import ask
-from landscape.errors import InputError
+from landscape.errors import InputError, UsageError
 from landscape.files import refuse_existing
 from landscape.options import make
 from landscape.report import write
@@ -51,9 +51,11 @@ def compare(
         The report.
 
     Raises:
-        UsageError: If a file exists and `force` is not set.
+        UsageError: If a file exists and `force` is not set, or both checkpoints are the same.
         InputError: If the directory cannot be made.
     """
+    if bool((checkpoints[0].theta == checkpoints[1].theta).all()):
+        raise UsageError(f"{paths[0]} and {paths[1]} hold the same weights", "compare two different checkpoints")
     outs = [directory / f"{analysis.NAME}.h5" for analysis in REGISTRY]
     for path in (*outs, directory / REPORT):
         refuse_existing(path, force)

@@ -6,11 +6,15 @@ worker processes of one thread each. What is there already and was made with the
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
+import signal
+from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 
 from analyses import named
 from analyses.compare import REPORT, make_directory
@@ -18,7 +22,7 @@ from analyses.pages import page, read
 from analyses.run import ask
 from landscape import checkpoint as checkpoints
 from landscape import store
-from landscape.errors import UsageError
+from landscape.errors import InterruptedRun, UsageError
 from landscape.opening import open_checkpoints
 from landscape.options import as_dict, make
 from landscape.report import write
@@ -86,7 +90,7 @@ def run(
     done = 0
     context = multiprocessing.get_context("spawn")
     workers = jobs or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else jobs or os.cpu_count() or 1
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_one_thread) as pool:
+    with _terminated(), ProcessPoolExecutor(workers, mp_context=context, initializer=_one_thread) as pool:
         for phase in phases:
             futures: dict[Future[None], Task] = {pool.submit(_make, task): task for task in phase}
             try:
@@ -95,11 +99,31 @@ def run(
                     done += futures[future].weight
                     progress(done, total, futures[future].out.name)
             except BaseException:
+                for worker in multiprocessing.active_children():
+                    worker.terminate()  # a training finishes its step and saves
                 pool.shutdown(wait=True, cancel_futures=True)
                 raise
     results = [read(task.out) for task in phases[2]]
     write(page(results, "SGD, SAM and PSAM on handwritten digits"), directory / REPORT, force=True)
     return directory / REPORT
+
+
+@contextlib.contextmanager
+def _terminated() -> Iterator[None]:
+    """Let SIGTERM end the demo as an interruption that can be resumed; outside the main thread leave it alone."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise InterruptedRun("the demo was stopped", "run the same command again: it goes on where it was")
+
+    try:
+        before = signal.signal(signal.SIGTERM, stop)
+    except ValueError:
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _place(directory: Path, seed: int) -> Path:
@@ -159,12 +183,16 @@ def _train(task: Task) -> None:
     from landscape.training.files import Order, train_to_file
 
     fork = task.paths[0] if task.paths else None
-    keep = () if fork or task.method == "psam" else ("switch",)
+    keep: tuple[str, ...] = () if fork or task.method == "psam" else ("switch",)
     beside = [task.out.with_name(f"{task.out.stem}@600.pt")] if keep else []
     if not task.force and all(path.exists() for path in (task.out, *beside)):
         there = checkpoints.load(task.out)
-        if any(there.settings.get(key) != value for key, value in task.values.items()) or there.state != "complete":
+        if any(there.settings.get(key) != value for key, value in task.values.items()):
             raise _other(task.out)
+        if there.state == "complete":
+            return
+        keep = tuple(word for word in keep if not beside[0].exists())
+        train_to_file(SPEC, {}, Order(task.out, resume=True, save_at=keep, force=True), _silent)
         return
     make_directory(task.out.parent)
     train_to_file(SPEC, task.values, Order(task.out, fork=fork, save_at=keep, force=True), _silent)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from landscape import store
-from landscape.files import refuse_existing
+from landscape.files import check_target
 from landscape.options import as_dict
 from landscape.result import Provenance
 from landscape.types import Progress, quiet
@@ -59,7 +59,7 @@ def ask(
     """
     from landscape.training.state import versions
 
-    refuse_existing(out, force)
+    check_target(out, force, paths)
     began = time.monotonic()
     result = analysis.compute(problem, *checkpoints, options=options, progress=progress, device=device, dtype=dtype)
     provenance = Provenance(

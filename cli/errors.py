@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -33,6 +35,12 @@ class Group(click.Group):
         extra["standalone_mode"] = False
         try:
             code = super().main(words, *rest, **extra)
+        except click.exceptions.NoArgsIsHelpError as error:
+            click.echo(error.ctx.get_help() if error.ctx else str(error))
+            code = 2
+        except BrokenPipeError:
+            code = 0  # whoever read has seen enough
+            sys.stdout = open(os.devnull, "w")  # noqa: SIM115  (until the process ends)
         except Exception as error:
             if "--debug" in words:
                 raise
@@ -82,6 +90,8 @@ def explain(error: Exception) -> tuple[str, str, int]:
         context = getattr(error, "ctx", None)
         path = context.command_path if context else "landscape"
         return " ".join(error.format_message().split()), f"see: {path} --help", 2
+    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+        return "no space left where the output goes", "free disk space and run again", 5
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return "out of memory", "lower --batch-size, or use a device with more memory", 5
     if isinstance(error, RuntimeError) and "alloc" in str(error).lower() and "memory" in str(error).lower():

@@ -37,14 +37,14 @@ def _bar(title: str) -> Iterator[Progress]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[count]}"))
     with Progress(
         *columns, TimeRemainingColumn(), TextColumn("{task.fields[text]}"), console=Console(stderr=True), transient=True
     ) as bar:
-        task = bar.add_task(title, total=None, text="")
+        task = bar.add_task(title, total=None, text="", count="")
 
         def tell(done: int, total: int, text: str) -> None:
-            bar.update(task, completed=done, total=total, text=text)
+            bar.update(task, completed=done, total=total, text=text, count=f"{done}/{total}")
 
         yield tell
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
 from cli import options
+from cli.output import emit
 from cli.progress import say, shown
 
 _FILE = click.Path(path_type=Path)
@@ -29,10 +30,13 @@ def compare(
     force: bool, debug: bool, as_json: bool, quiet: bool,
 ) -> None:  # fmt: skip
     """Ask every question of the pair A and B and write one report."""
+    from analyses.compare import REPORT
     from analyses.compare import compare as run
     from landscape.device import choose
+    from landscape.files import refuse_existing
     from landscape.opening import open_checkpoints
 
+    refuse_existing(out / REPORT, force)
     found, pair = open_checkpoints([a, b], problem, (lambda text: None) if quiet else say)
     with shown("compare", silent=quiet) as progress:
         made = run(
@@ -53,10 +57,10 @@ def report(
 ) -> None:
     """Put stored results FILES (.h5) into one offline HTML page; runs of one experiment share a figure."""
     from analyses.pages import page, read
-    from landscape.files import refuse_existing
+    from landscape.files import check_target
     from landscape.report import write
 
-    refuse_existing(out, force)
+    check_target(out, force, files)
     write(page([read(path) for path in files], title), out, force)
     _told(out, as_json)
 
@@ -80,7 +84,10 @@ def demo(out: Path, seeds: int, jobs: int | None, force: bool, debug: bool, as_j
 
 
 def _told(path: Path, as_json: bool) -> None:
-    click.echo(json.dumps({"out": str(path)}) if as_json else f"report: {path}")
+    if as_json:
+        emit({"out": str(path)})
+    else:
+        click.echo(f"report: {path}")
 
 
 @click.command(epilog="\b\nExample:\n  landscape inspect sgd.pt")
@@ -88,9 +95,9 @@ def _told(path: Path, as_json: bool) -> None:
 @options.common
 def inspect(file: Path, debug: bool, as_json: bool, quiet: bool) -> None:
     """Print what a checkpoint (.pt) or a result (.h5) holds and how it was made."""
-    told = _result(file) if file.suffix in {".h5", ".hdf5"} else _checkpoint(file)
+    told = _result(file) if _is_hdf5(file) else _checkpoint(file, (lambda text: None) if quiet else say)
     if as_json:
-        click.echo(json.dumps(told))
+        emit(told)
         return
     width = max(len(key) for key in told)
     for key, value in told.items():
@@ -103,13 +110,21 @@ def _line(value: Any) -> str:
     return "\n".join(str(v) for v in value) if isinstance(value, list) else str(value)
 
 
-def _checkpoint(file: Path) -> dict[str, Any]:
+def _is_hdf5(file: Path) -> bool:
+    """Whether a file is a result, by its first bytes, or by its name where it cannot be read."""
+    if not file.is_file():
+        return file.suffix in {".h5", ".hdf5"}
+    with file.open("rb") as start:
+        return start.read(8) == b"\x89HDF\r\n\x1a\n" or file.suffix in {".h5", ".hdf5"}
+
+
+def _checkpoint(file: Path, tell: Callable[[str], None]) -> dict[str, Any]:
     from landscape import checkpoint as checkpoints
     from landscape.weights import read_tensors, state_dict_of
 
     content = read_tensors(file)
     if not checkpoints.is_ours(content):
-        weights = state_dict_of(content, file, say)
+        weights = state_dict_of(content, file, tell)
         shapes = {name: "×".join(map(str, value.shape)) or "scalar" for name, value in weights.items()}
         return {"kind": "weights from elsewhere", "tensors": len(weights), "shapes": shapes}
     c = checkpoints.from_content(content, file)
@@ -154,7 +169,7 @@ def methods(debug: bool, as_json: bool, quiet: bool) -> None:
         for m in METHODS.values()
     ]  # fmt: skip
     if as_json:
-        click.echo(json.dumps(rows))
+        emit({"methods": rows})
         return
     for row in rows:
         click.echo(f"{row['name']:<13}  {row['what']}")

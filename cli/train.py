@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import click
 
 from cli import options
+from cli.output import emit
 from cli.progress import say, shown
 from landscape.training.methods import METHODS
 from landscape.training.settings import Settings
@@ -75,10 +75,12 @@ def train(
         "cost": made.cost, "forward": made.forward, "backward": made.backward, "sha256": made.sha256,
     }  # fmt: skip
     if as_json:
-        click.echo(json.dumps(told))
+        emit(told)
     else:
         state = "" if made.step == made.steps else f" (stopped at step {made.step} of {made.steps})"
-        click.echo(f"{out}: {made.method}, test error {last:.2%}, cost {made.cost:.4g} × SGD{state}")
+        click.echo(
+            f"{out}: {made.method}, test error {last:.2%} (running statistics), cost {made.cost:.4g} × SGD{state}"
+        )
 
 
 def _silent(text: str) -> None:

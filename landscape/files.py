@@ -7,7 +7,7 @@ import errno
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
@@ -23,9 +23,36 @@ def refuse_existing(path: Path, force: bool) -> None:
 
     Raises:
         UsageError: If the file exists and `force` is not set.
+        InputError: If it is a directory.
     """
+    if path.is_dir():
+        raise InputError(f"{path} could not be written: it is a directory", "choose another --out")
     if os.path.lexists(path) and not force:
         raise UsageError(f"{path} exists already", "choose another --out, or add --force to overwrite it")
+
+
+def check_target(path: Path, force: bool, inputs: Iterable[Path] = ()) -> None:
+    """Refuse before the work what would be refused after it.
+
+    Args:
+        path: The file that will be written.
+        force: Whether it may be replaced.
+        inputs: Files that are read and must stay.
+
+    Raises:
+        UsageError: If the file exists and `force` is not set, or is one of the inputs.
+        InputError: If its directory does not exist or its name is too long.
+    """
+    if any(path.resolve() == read.resolve() for read in inputs):
+        raise UsageError(f"{path} is read by this command and would be overwritten", "choose another --out")
+    if not path.resolve().parent.is_dir():
+        raise InputError(f"the directory {path.parent} does not exist", "create it, or choose another --out")
+    if len(os.fsencode(path.name)) > LONGEST:
+        raise InputError(f"the file name {path.name[:40]}… is too long", f"choose an --out of at most {LONGEST} bytes")
+    refuse_existing(path, force)
+
+
+LONGEST = 200  # bytes of a file name, room for a temporary one beside it
 
 
 @contextlib.contextmanager

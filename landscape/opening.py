@@ -11,7 +11,7 @@ import torch
 from landscape import checkpoint as checkpoints
 from landscape import problem as problems
 from landscape.checkpoint import Checkpoint
-from landscape.errors import InputError
+from landscape.errors import DivergedError, InputError
 from landscape.problem import Problem
 from landscape.vector import layout_of
 from landscape.weights import load_into, read_tensors, state_dict_of
@@ -31,6 +31,7 @@ def open_checkpoints(
         The problem and the checkpoints, which all fit its network.
 
     Raises:
+        DivergedError: If weights are not finite.
         InputError: If a file cannot be used, no problem is named, or problems, networks or data differ.
         UsageError: If the spec is unknown.
     """
@@ -83,6 +84,8 @@ def _check(found: Sequence[Checkpoint], problem: Problem, paths: Sequence[Path])
                 f"first {name} {shape}",
                 _ONE,
             )
+        if not bool(torch.isfinite(checkpoint.theta).all()):
+            raise DivergedError(f"{path} holds weights that are not finite", "use an earlier checkpoint of that run")
         if checkpoint.data not in {"", fingerprint}:
             raise InputError(
                 f"{path} was trained on other data than {problem.spec} holds now",
