@@ -13,6 +13,7 @@ from landscape.curvature.engines import Engine, eigenpairs
 from landscape.curvature.fisher import FisherOperator
 from landscape.curvature.ggn import GaussNewtonOperator
 from landscape.curvature.isolation import BatchNormMode
+from landscape.curvature.kinds import Kind, make_operator, perturbed
 from landscape.curvature.lanczos import Search, top_eigenpairs
 from landscape.curvature.objective import Losses, Objective
 from landscape.curvature.operator import HessianOperator
@@ -30,6 +31,7 @@ __all__ = [
     "FisherOperator",
     "GaussNewtonOperator",
     "HessianOperator",
+    "Kind",
     "Losses",
     "Objective",
     "Search",
@@ -39,6 +41,8 @@ __all__ = [
     "dense_hessian",
     "eigenpairs",
     "estimate_trace",
+    "make_operator",
+    "perturbed",
     "power_eigenpairs",
     "pyhessian_eigenpairs",
     "sampling_error",
