@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from landscape.matrix import Matrix, title
+from landscape.matrix import Matrix
 from landscape.options import option
 from landscape.sharpness import Sharpness
 from landscape.training.methods import labels
 from landscape.types import Progress, Work, quiet
-from landscape.wording import bounded, number, seeds, spread
+from landscape.wording import bounded, seeds, spread
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -112,9 +112,8 @@ def work(options: Options, checkpoints: int) -> Work:
 
 
 def label(result: Sharpness) -> str:
-    """What the set of checkpoints is called, and the matrix where it is not the plain Hessian."""
-    about = title(result.operator, result.layer, result.batchnorm)
-    return " | ".join(labels(result.names, result.methods)) + (f" ({about})" if about else "")
+    """What the set of checkpoints is called, and the matrix."""
+    return result.label
 
 
 def words(*results: Sharpness) -> tuple[str, str]:
@@ -124,14 +123,15 @@ def words(*results: Sharpness) -> tuple[str, str]:
         *results: One result for each seed.
 
     Returns:
-        The answer; for one result every eigenvalue with its interval, for several the largest ones.
+        The answer, and the largest eigenvalues: with intervals for one result, with their range for several.
     """
     names = labels(results[0].names, results[0].methods)
     top = np.array([r.eigenvalue[:, 0] for r in results])  # (S, M)
     mean = top.mean(0)
     detail = "λ₁ in nats/θ²: " + "; ".join(f"{names[i]} {spread(top[:, i])}" for i in np.argsort(mean, kind="stable"))
     if len(results) == 1:
-        detail = ".\n".join(_listed(names[i], results[0], i) for i in range(len(names)))
+        order = np.argsort(mean, kind="stable")
+        detail = "λ₁ in nats/θ²: " + "; ".join(f"{names[i]} {_interval(results[0], i, 0)}" for i in order)
     if not all(bool(r.converged.all()) for r in results):
         detail += ". Some searches did not converge: see the table"
     if len(names) == 1:
@@ -143,20 +143,28 @@ def words(*results: Sharpness) -> tuple[str, str]:
     return f"{names[flat]}, {spread(factor)} times flatter than {names[sharp]}{sure}", detail
 
 
-def _listed(name: str, r: Sharpness, i: int) -> str:
-    """All eigenvalues of one checkpoint with their intervals, and what stands beside them."""
-    reach = r.residual[i] + r.rounding[i]
-    told = ", ".join(bounded(float(v), float(e)) for v, e in zip(r.eigenvalue[i], reach, strict=True))
-    if not np.isnan(r.smallest[i]):
-        told += f"; smallest {bounded(float(r.smallest[i]), float(r.smallest_residual[i] + r.rounding[i]))}"
-    told += f"; + wd {number(float(r.weight_decay[i]))}" if r.weight_decay[i] > 0 else ""
-    told += f"; estimate from the gap: within {r.gap_bound[i].max():.1g}"
-    if np.nanmax(r.sampling_error[i], initial=0) > 0:
-        told += f"; sampling error of λ₁ {r.sampling_error[i, 0]:.1g} on {r.examples} examples"
-    told += f"; |cos| of v₁ to the gradient {number(float(r.gradient_alignment[i, 0]))}"
-    if np.isfinite(r.direction_alignment[i, 0]):
-        told += f", to the other checkpoint {number(float(r.direction_alignment[i, 0]))}"
-    return f"{name}: {told}"
+def _interval(r: Sharpness, i: int, k: int) -> str:
+    return bounded(float(r.eigenvalue[i, k]), float(r.residual[i, k] + r.rounding[i]))
+
+
+def listing(result: Sharpness) -> list[str]:
+    """Every eigenvalue with its interval and what stands beside it, one line each."""
+    r, told = result, []
+    for i, name in enumerate(labels(r.names, r.methods)):
+        for k in range(r.eigenvalue.shape[1]):
+            beside = [f"gap estimate ± {r.gap_bound[i, k] + r.rounding[i]:.0e}"]
+            if r.sampling_error[i, k] > 0:
+                beside.append(f"sampling error {r.sampling_error[i, k]:.1g}")
+            beside.append(f"|cos| to gradient {r.gradient_alignment[i, k]:.3f}")
+            if np.isfinite(r.direction_alignment[i, k]):
+                beside.append(f"to the other {r.direction_alignment[i, k]:.3f}")
+            told.append(f"{name} λ{k + 1} {_interval(r, i, k)}  ({', '.join(beside)})")
+        if not np.isnan(r.smallest[i]):
+            reach = float(r.smallest_residual[i] + r.rounding[i])
+            told.append(f"{name} smallest {bounded(float(r.smallest[i]), reach)}")
+        if r.weight_decay[i] > 0:
+            told.append(f"{name} + wd: weight decay adds {r.weight_decay[i]:g} to each")
+    return told
 
 
 CAPTION = (
@@ -174,10 +182,9 @@ def figure(*results: Sharpness) -> Figure:
 
     first = results[0]
     names = labels(first.names, first.methods)
-    distinct = len(set(first.methods)) == len(first.methods)
     drawn = go.Figure()
     for i, name in enumerate(names):
-        style = mark(first.methods[i] if distinct else i)
+        style = mark(first.looks[i])
         shift = 0.5 * ((i + 0.5) / len(names) - 0.5)
         for run, r in enumerate(results):
             k = r.eigenvalue.shape[1]

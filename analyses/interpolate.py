@@ -222,6 +222,8 @@ def _reach(surface: Surface, a: Checkpoint, b: Checkpoint, options: Options, sid
 
 
 def _place(surface: Surface, a: Checkpoint, b: Checkpoint, alpha: float, rule: str) -> int:
+    from landscape.vector import lerp
+
     theta = lerp(surface.vector(a.theta), surface.vector(b.theta), alpha)
     buffers: Mapping[str, Tensor] = a.buffers
     if rule == "interpolate":
@@ -233,13 +235,6 @@ def _place(surface: Surface, a: Checkpoint, b: Checkpoint, alpha: float, rule: s
             return NEGATIVE_VARIANCE
     surface.place(theta, buffers, recalibrated=rule == "recalibrate")
     return OK
-
-
-def lerp(a: Tensor, b: Tensor, alpha: float) -> Tensor:
-    """(1 − α) a + α b: exactly a at α = 0 and exactly b at α = 1."""
-    if alpha == 0:
-        return a
-    return b if alpha == 1 else (1 - alpha) * a + alpha * b
 
 
 def _scores(surface: Surface) -> Array:

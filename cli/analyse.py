@@ -88,7 +88,9 @@ def _run(
     else:
         click.echo(f"{analysis.label(result)}: {answer}")
         if detail:
-            click.echo("  " + detail.replace("\n", "\n  "))
+            click.echo(f"  {detail}")
+        for line in getattr(analysis, "listing", lambda result: [])(result):
+            click.echo(f"  {line}")
         click.echo(f"  written to {out}")
 
 

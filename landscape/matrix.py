@@ -6,10 +6,12 @@ each eigenvalue of the Hessian exactly, and its coefficient times D to the trace
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from landscape.options import option
+from landscape.training.methods import labels
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,7 +27,6 @@ TITLES = {
     "empirical-fisher": "empirical Fisher matrix",
     "sam": "Hessian of SAM's loss",
 }
-SYMBOLS = {"hessian": "H", "ggn": "GGN", "fisher": "F", "empirical-fisher": "empirical F", "sam": "H of SAM's loss"}
 STATISTICS = ("recalibrated", "stored", "train")
 _GIB = 1 << 30
 
@@ -105,9 +106,17 @@ class Matrix:
         """Move a surface to a checkpoint with the statistics that were asked for."""
         surface.at(checkpoint, recalibrated=self.batchnorm == "recalibrated")
 
-    def rule(self, surface: Surface) -> str:
-        """The rule for BatchNorm statistics, "none" if the network has none."""
-        return self.batchnorm if surface.has_batchnorm else "none"
+    def about(self, surface: Surface, checkpoints: Sequence[Checkpoint]) -> dict[str, Any]:
+        """The fields of `Measured`."""
+        return {
+            "names": tuple(c.name for c in checkpoints),
+            "methods": tuple(c.method for c in checkpoints),
+            "operator": self.operator,
+            "layer": self.layer,
+            "batchnorm": self.batchnorm if surface.has_batchnorm else "none",
+            "examples": self.examples or len(surface.problem.train),
+            "rho": self.rho if self.operator == "sam" else float("nan"),
+        }
 
     def part(self, objective: Objective, checkpoint: Checkpoint) -> Tensor:
         """The chosen parameters of a checkpoint's theta, in the order of eigenvectors, shape (block,), float64."""
@@ -123,9 +132,38 @@ def weight_decay(checkpoint: Checkpoint) -> float:
     return float(checkpoint.settings.get("weight_decay") or 0.0) if checkpoint.settings else float("nan")
 
 
-def title(operator: str, layer: str, batchnorm: str) -> str:
-    """What sets a result apart from that of the plain Hessian, in words; empty for the plain one."""
-    parts = [] if operator == "hessian" else [TITLES[operator]]
-    parts += [] if layer == "*" else [f"block {layer}"]
-    parts += {"stored": ["stored statistics"], "train": ["batch statistics"]}.get(batchnorm, [])
-    return ", ".join(parts)
+@dataclass(frozen=True)
+class Measured:
+    """What every result on curvature says of itself, arrays apart.
+
+    Attributes:
+        names: Labels of the checkpoints.
+        methods: Their training methods.
+        operator: Which matrix.
+        layer: Pattern of the parameters that form the block.
+        batchnorm: The rule for BatchNorm statistics.
+        examples: Training examples that were used.
+        rho: Length of SAM's perturbation; NaN for other matrices.
+    """
+
+    names: tuple[str, ...]
+    methods: tuple[str, ...]
+    operator: str
+    layer: str
+    batchnorm: str
+    examples: int
+    rho: float
+
+    @property
+    def label(self) -> str:
+        """What the checkpoints are called, and the matrix where it is not the plain Hessian."""
+        about = [] if self.operator == "hessian" else [TITLES[self.operator]]
+        about += [] if self.layer == "*" else [f"block {self.layer}"]
+        about += {"stored": ["stored statistics"], "train": ["batch statistics"]}.get(self.batchnorm, [])
+        return " | ".join(labels(self.names, self.methods)) + (f" ({', '.join(about)})" if about else "")
+
+    @property
+    def looks(self) -> tuple[int | str, ...]:
+        """The key of each checkpoint's mark in figures: its method where all differ, else its place."""
+        distinct = len(set(self.methods)) == len(self.methods)
+        return self.methods if distinct else tuple(range(len(self.names)))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from landscape.matrix import Matrix, weight_decay
+from landscape.matrix import Matrix, Measured, weight_decay
 from landscape.result import Array, quantity
 
 if TYPE_CHECKING:
@@ -20,18 +20,11 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Sharpness:
+class Sharpness(Measured):
     """Eigenvalues at M checkpoints. They are those of the loss on the data: weight decay is told apart.
 
     Attributes:
-        names: Labels of the checkpoints.
-        methods: Their training methods.
         engine: The method of search.
-        operator: Which matrix.
-        layer: Pattern of the parameters that form the block.
-        batchnorm: The rule for BatchNorm statistics.
-        examples: Training examples that were used.
-        rho: Length of SAM's perturbation; NaN for other matrices.
         tol: The tolerance asked for.
         advice: For each checkpoint what to do where the search did not converge; empty texts otherwise.
         eigenvalue: Largest eigenvalues, descending, shape (M, K).
@@ -56,14 +49,7 @@ class Sharpness:
         converged: Whether all K residuals are below tol, shape (M,).
     """
 
-    names: tuple[str, ...]
-    methods: tuple[str, ...]
     engine: str
-    operator: str
-    layer: str
-    batchnorm: str
-    examples: int
-    rho: float
     tol: float
     advice: tuple[str, ...]
     eigenvalue: Array = quantity("nats / theta^2", "eigenvalue of the matrix", "checkpoint", "index")
@@ -167,14 +153,8 @@ def stack(
     pairs = [f.pairs for f in found]
     intervals = np.stack([p.intervals for p in pairs])  # (M, K, 2)
     return Sharpness(
-        names=tuple(c.name for c in checkpoints),
-        methods=tuple(c.method for c in checkpoints),
+        **matrix.about(surface, checkpoints),
         engine=pairs[0].engine,
-        operator=matrix.operator,
-        layer=matrix.layer,
-        batchnorm=matrix.rule(surface),
-        examples=matrix.examples or len(surface.problem.train),
-        rho=matrix.rho if matrix.operator == "sam" else float("nan"),
         tol=pairs[0].tol,
         advice=tuple(p.advice for p in pairs),
         eigenvalue=np.stack([p.values for p in pairs]),

@@ -18,7 +18,6 @@ from torch.func import functional_call
 from analyses import hessian
 from landscape import checkpoint as checkpoints
 from landscape.batchnorm import recalibrate
-from landscape.checkpoint import Checkpoint
 from landscape.curvature import HessianOperator, Objective, dense_hessian, subset
 from landscape.matrix import TITLES
 from landscape.problem import Problem
@@ -29,26 +28,7 @@ TOL = 1e-6  # of the residual, relative; eigenvalues are then right to its squar
 
 @pytest.fixture(scope="module")
 def problem() -> Problem:
-    return Problem(model=nets.cnn, train=nets.images(), test=nets.images(12, seed=1))
-
-
-def point(problem: Problem, seed: int, **settings: float) -> Checkpoint:
-    """A network in training, with statistics that are not those of its data."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = nets.train(nets.cnn().double(), problem.train, 20)
-    theta = torch.cat([p.detach().reshape(-1) for p in model.parameters()])
-    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    return Checkpoint(theta, buffers, layout_of(model), settings=settings, name=f"net{seed}", sha256=str(seed))
-
-
-def placed(problem: Problem, at: Checkpoint, recalibrated: bool = True) -> Objective:
-    """The network at a checkpoint, put together without `Surface`."""
-    model = nets.cnn().double()
-    model.load_state_dict(at.layout.views(at.theta) | dict(at.buffers))
-    if recalibrated:
-        recalibrate(model, problem.train, 500)
-    return Objective(model, nets.cross_entropy, problem.train, 48)
+    return nets.problem()
 
 
 def outputs(objective: Objective) -> Callable[[Tensor], Tensor]:
@@ -109,11 +89,11 @@ def judged(found: hessian.Sharpness, truth: Tensor, i: int = 0) -> None:
 
 @pytest.mark.parametrize("operator", sorted(TITLES))
 def test_every_matrix_has_the_eigenvalues_of_its_dense_twin(problem: Problem, operator: str) -> None:
-    at = point(problem, 0)
+    at = nets.point(problem, 0)
     options = hessian.Options(top=3, operator=operator, rho=0.05, tol=TOL, batch_size=17)
     found = hessian.compute(problem, at, options=options, dtype="float64")
     # statistics pool what each batch normalises by its own, so that the judge must take the same batches
-    judge = placed(problem, at, recalibrated=False)
+    judge = nets.placed(problem, at, recalibrated=False)
     recalibrate(judge.model, problem.train, 17)
     judged(found, DENSE[operator](judge))
     assert found.operator == operator
@@ -121,22 +101,22 @@ def test_every_matrix_has_the_eigenvalues_of_its_dense_twin(problem: Problem, op
 
 
 def test_a_layer_is_a_block_of_the_matrix(problem: Problem) -> None:
-    at = point(problem, 0)
+    at = nets.point(problem, 0)
     options = hessian.Options(top=2, layer="3.*", tol=TOL)
     found = hessian.compute(problem, at, options=options, dtype="float64")
     places = {name: place for name, _, place in at.layout.slices()}
-    block = dense_hessian(placed(problem, at))[places["3.weight"], places["3.weight"]]
+    block = dense_hessian(nets.placed(problem, at))[places["3.weight"], places["3.weight"]]
     judged(found, block)
     assert found.eigenvector.shape[2] == len(block)
     assert "block 3.*" in hessian.label(found)
 
 
 def test_the_rule_for_statistics_is_explicit_and_matters(problem: Problem) -> None:
-    at, top = point(problem, 0), {}
+    at, top = nets.point(problem, 0), {}
     for rule in ("recalibrated", "stored", "train"):
         options = hessian.Options(top=2, batchnorm=rule, tol=TOL)
         found = hessian.compute(problem, at, options=options, dtype="float64")
-        judge = placed(problem, at, recalibrated=rule == "recalibrated")
+        judge = nets.placed(problem, at, recalibrated=rule == "recalibrated")
         judged(found, dense_hessian(judge, "train" if rule == "train" else "eval"))
         assert found.batchnorm == rule
         top[rule] = float(found.eigenvalue[0, 0])
@@ -144,34 +124,38 @@ def test_the_rule_for_statistics_is_explicit_and_matters(problem: Problem) -> No
 
 
 def test_weight_decay_is_told_apart(problem: Problem) -> None:
-    plain, decayed, foreign = point(problem, 0, lr=0.1), point(problem, 0, weight_decay=0.02), point(problem, 0)
+    plain, decayed, foreign = (
+        nets.point(problem, 0, lr=0.1),
+        nets.point(problem, 0, weight_decay=0.02),
+        nets.point(problem, 0),
+    )
     found = hessian.compute(problem, plain, decayed, foreign, options=hessian.Options(top=1), dtype="float64")
     assert found.weight_decay[:2].tolist() == [0.0, 0.02]
     assert np.isnan(found.weight_decay[2])
     assert np.ptp(found.eigenvalue) == 0  # eigenvalues stay those of the data
-    assert "+ wd 0.02" in hessian.words(found)[1]
+    assert "net0 + wd: weight decay adds 0.02 to each" in hessian.listing(found)
     rows = hessian.table(found).rows
     column = hessian.table(found).columns.index("+ wd")
     assert rows[2][column] == pytest.approx(rows[2][3] + 0.02)  # type: ignore[operator]
 
 
 def test_a_subset_has_its_own_eigenvalues_and_a_sampling_error(problem: Problem) -> None:
-    at = point(problem, 0)
+    at = nets.point(problem, 0)
     options = hessian.Options(top=2, examples=30, seed=3, tol=TOL)
     found = hessian.compute(problem, at, options=options, dtype="float64")
-    judged(found, dense_hessian(dataclasses.replace(subset(placed(problem, at), 30, 3), chunk=30)))
+    judged(found, dense_hessian(dataclasses.replace(subset(nets.placed(problem, at), 30, 3), chunk=30)))
     assert found.examples == 30
     assert (found.sampling_error > 0).all()
-    assert "sampling error" in hessian.words(found)[1]
+    assert "sampling error" in hessian.listing(found)[0]
     assert not hessian.compute(problem, at, options=hessian.Options(top=2), dtype="float64").sampling_error.any()
 
 
 def test_alignments_are_cosines(problem: Problem) -> None:
-    a, b = point(problem, 0), point(problem, 1)
+    a, b = nets.point(problem, 0), nets.point(problem, 1)
     found = hessian.compute(problem, a, b, options=hessian.Options(top=2), dtype="float64")
     apart = (b.theta - a.theta).numpy()
     for i, at in enumerate((a, b)):
-        gradient = HessianOperator(placed(problem, at)).gradient().numpy()
+        gradient = HessianOperator(nets.placed(problem, at)).gradient().numpy()
         v = found.eigenvector[i]
         assert found.gradient_alignment[i] == pytest.approx(np.abs(v @ gradient) / np.linalg.norm(gradient), abs=1e-6)
         assert found.gradient_norm[i] == pytest.approx(np.linalg.norm(gradient))
@@ -181,7 +165,7 @@ def test_alignments_are_cosines(problem: Problem) -> None:
 
 
 def test_the_largest_batch_changes_nothing_with_stored_statistics(problem: Problem) -> None:
-    at, values = point(problem, 0), []
+    at, values = nets.point(problem, 0), []
     for batch in (48, 17, 5, 1):
         options = hessian.Options(top=3, batchnorm="stored", batch_size=batch)
         values.append(hessian.compute(problem, at, options=options, dtype="float64").eigenvalue)
@@ -237,9 +221,11 @@ def test_out_of_memory_halves_the_chunk_and_goes_on(
 
 
 def test_every_eigenvalue_is_printed_with_its_interval(run: Command, pair: Pair, tmp_path: Path) -> None:
-    told = run("hessian", pair.paths[0], "--top", "3", "-q", "--out", tmp_path / "h.h5").stdout.splitlines()[1]
-    assert told.count("±") == 4  # the smallest too
-    assert "estimate from the gap" in told
+    told = run("hessian", pair.paths[0], "--top", "3", "-q", "--out", tmp_path / "h.h5").stdout
+    lines = [line for line in told.splitlines() if " λ" in line[2:] or "smallest" in line]
+    assert len(lines) == 4
+    assert all(" ± " in line for line in lines)
+    assert all("gap estimate ±" in line for line in lines[:3])
     assert checkpoints.load(pair.paths[0]).settings["weight_decay"] == 5e-4
     assert "+ wd" in told
 

@@ -7,7 +7,7 @@ unless asked otherwise, and no weight decay is included (it shifts every eigenva
 from landscape.curvature.certificate import Eigenpairs
 from landscape.curvature.chunked import CurvatureOperator
 from landscape.curvature.dense import dense_eigenpairs, dense_hessian
-from landscape.curvature.density import Density, spectral_density
+from landscape.curvature.density import Density, smooth, spectral_density
 from landscape.curvature.determinism import check_determinism
 from landscape.curvature.engines import Engine, eigenpairs
 from landscape.curvature.fisher import FisherOperator
@@ -46,6 +46,7 @@ __all__ = [
     "power_eigenpairs",
     "pyhessian_eigenpairs",
     "sampling_error",
+    "smooth",
     "spectral_density",
     "subset",
     "top_eigenpairs",
