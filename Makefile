@@ -23,7 +23,7 @@ unit: .venv/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 bench: .venv/.dev
-	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/curvature.py --write benchmarks/RESULTS.md
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/curvature.py --write docs/curvature.md
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol, cast
 
-from analyses import asymmetry, distance, evaluate, hessian, interpolate
+from analyses import along, asymmetry, distance, evaluate, hessian, interpolate, spectrum
 from landscape.types import Work
 
 
@@ -18,6 +18,7 @@ class Analysis(Protocol):
 
     `compute(problem, *checkpoints, options, progress, device, dtype)` answers the question and `work` says beforehand
     what it takes; `label`, `words`, `figure` and `table` show stored results of one label, several runs at a time.
+    A module may also have `listing(result)`: lines that the command prints below its answer.
     """
 
     NAME: str
@@ -38,7 +39,7 @@ class Analysis(Protocol):
 
 
 # in the order of a report; a test holds each module against the protocol
-REGISTRY = cast("tuple[Analysis, ...]", (evaluate, hessian, interpolate, asymmetry, distance))
+REGISTRY = cast("tuple[Analysis, ...]", (evaluate, hessian, spectrum, interpolate, along, asymmetry, distance))
 
 
 def named(name: str) -> Analysis | None:

@@ -1,7 +1,8 @@
 """How sharp is the loss at each checkpoint?
 
-The largest eigenvalues of the Hessian of the mean training loss, each with its explicitly recomputed residual
-‖Hv − λv‖: an eigenvalue lies within that distance, whatever the method that found it.
+The largest eigenvalues of the Hessian of the mean training loss, or of another curvature matrix, each in an interval:
+an eigenvalue λ lies within the explicitly recomputed residual ‖Hv − λv‖, plus rounding, of each value,
+whatever the method that found it.
 
 Source: Golub and Van Loan 2013, section 10.1 (Lanczos); Parlett 1998, theorem 4.5.1 (residual bound).
 """
@@ -13,11 +14,12 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
+from landscape.matrix import Matrix
 from landscape.options import option
-from landscape.result import Array, quantity
+from landscape.sharpness import Sharpness
 from landscape.training.methods import labels
 from landscape.types import Progress, Work, quiet
-from landscape.wording import number, seeds, spread
+from landscape.wording import bounded, seeds, spread
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -30,14 +32,14 @@ if TYPE_CHECKING:
 NAME = "hessian"
 TITLE = "Sharpness"
 QUESTION = "Which is flatter?"
-TEXT = "top eigenvalues of the Hessian of the training loss, each with its residual"
+TEXT = "top eigenvalues of the Hessian or a related matrix of the training loss, each in an interval"
 EXAMPLE = "landscape hessian sgd.pt sgd-sam.pt --top 5"
 TAKES = (1, 100)
 VECTORS_UP_TO = 1_000_000  # parameters; beyond, eigenvectors are stored on request only
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(Matrix):
     """Options of the eigenvalue search."""
 
     top: int = option(5, "how many eigenvalues, K", low=1)
@@ -47,43 +49,9 @@ class Options:
         choices=("lanczos", "power", "pyhessian", "dense"),
     )
     tol: float = option(1e-3, "largest residual relative to its eigenvalue", low=0.0)
-    seed: int = option(0, "seed of the start vectors", low=0)
-    recalibrate: bool = option(True, "recompute BatchNorm statistics on training data first; they are then held fixed")
     vectors: str = option(
         "auto", "store eigenvectors: yes, no, or auto (up to a million parameters)", choices=("auto", "yes", "no")
     )
-    batch_size: int = option(500, "examples in a forward pass; changes results by rounding only", low=1)
-
-
-@dataclass(frozen=True)
-class Sharpness:
-    """Eigenvalues at M checkpoints.
-
-    Attributes:
-        names: Labels of the checkpoints.
-        methods: Their training methods.
-        engine: The method of search.
-        advice: For each checkpoint what to do where the search did not converge; empty texts otherwise.
-        eigenvalue: Largest eigenvalues, descending, shape (M, K).
-        residual: ‖Hv − λv‖ recomputed for each, shape (M, K).
-        smallest: Smallest eigenvalue found, shape (M,); NaN where the engine does not look.
-        smallest_residual: Its residual, shape (M,).
-        eigenvector: Unit eigenvectors, shape (M, K, D), or (M, K, 0) where not stored.
-        products: Products with the Hessian that were used, shape (M,).
-        converged: Whether all K residuals are below tol, shape (M,).
-    """
-
-    names: tuple[str, ...]
-    methods: tuple[str, ...]
-    engine: str
-    advice: tuple[str, ...]
-    eigenvalue: Array = quantity("nats / theta^2", "eigenvalue of the Hessian", "checkpoint", "index")
-    residual: Array = quantity("nats / theta^2", "recomputed residual |Hv - λv|", "checkpoint", "index")
-    smallest: Array = quantity("nats / theta^2", "smallest eigenvalue found", "checkpoint")
-    smallest_residual: Array = quantity("nats / theta^2", "its recomputed residual", "checkpoint")
-    eigenvector: Array = quantity("1", "unit eigenvector", "checkpoint", "index", "parameter")
-    products: Array = quantity("1", "products with the Hessian", "checkpoint")
-    converged: Array = quantity("1", "whether all residuals are below tol", "checkpoint")
 
 
 Result = Sharpness
@@ -108,11 +76,12 @@ def compute(
         dtype: Floating point type of the computation.
 
     Returns:
-        Eigenvalues with residuals.
+        Eigenvalues in their intervals.
     """
     import torch
 
     from landscape.curvature import eigenpairs
+    from landscape.sharpness import inspect, stack
     from landscape.surface import Surface
 
     surface = Surface(problem, batch_size=options.batch_size, device=device, dtype=getattr(torch, dtype))
@@ -122,44 +91,29 @@ def compute(
         def tell(products: int, residual: float, i: int = i, name: str = checkpoint.name) -> None:
             progress(i, len(checkpoints), f"{name}: {products} products, residual {residual:.1e}")
 
-        surface.at(checkpoint, recalibrated=options.recalibrate)
-        found.append(
-            eigenpairs(
-                surface.objective(),
-                options.top,
-                cast("Engine", options.engine),
-                tol=options.tol,
-                seed=options.seed,
-                progress=tell,
-            )
-        )
+        options.at(surface, checkpoint)
+        objective = options.objective(surface)
+        pairs = eigenpairs(
+            objective, options.top, cast("Engine", options.engine), options.tol, options.seed, options.mode,
+            options.budget, progress=tell, kind=options.kind,
+        )  # fmt: skip
+        ends = [options.part(objective, c) for c in checkpoints] if len(checkpoints) == 2 else []
+        found.append(inspect(options, surface, objective, pairs, ends[1] - ends[0] if ends else None))
         progress(i + 1, len(checkpoints), checkpoint.name)
-    keep = options.vectors == "yes" or (options.vectors == "auto" and checkpoints[0].layout.size <= VECTORS_UP_TO)
-    return Sharpness(
-        names=tuple(c.name for c in checkpoints),
-        methods=tuple(c.method for c in checkpoints),
-        engine=options.engine,
-        advice=tuple(pairs.advice for pairs in found),
-        eigenvalue=np.stack([pairs.values for pairs in found]),
-        residual=np.stack([pairs.residuals for pairs in found]),
-        smallest=np.array([pairs.smallest for pairs in found]),
-        smallest_residual=np.array([pairs.smallest_residual for pairs in found]),
-        eigenvector=np.stack([pairs.vectors.cpu().numpy()[:, : None if keep else 0] for pairs in found]),
-        products=np.array([pairs.products for pairs in found]),
-        converged=np.array([pairs.converged for pairs in found]),
-    )
+    keep = options.vectors == "yes" or (options.vectors == "auto" and pairs.vectors.shape[1] <= VECTORS_UP_TO)
+    return stack(found, checkpoints, options, surface, keep)
 
 
 def work(options: Options, checkpoints: int) -> Work:
     """Passes over the data: about 3 K + 15 products for each checkpoint, each worth about five forward passes."""
     products = checkpoints * (3 * options.top + 15)
-    text = f"{checkpoints} checkpoints × about {products // checkpoints} products with the Hessian"
-    return Work(text, train=5 * products + checkpoints, vectors=3 * options.top + 20)
+    text = f"{checkpoints} checkpoints × about {products // checkpoints} products with the matrix"
+    return Work(text, train=5 * products + 4 * checkpoints, vectors=3 * options.top + 55, graphs=options.budget)
 
 
 def label(result: Sharpness) -> str:
-    """What the set of checkpoints is called."""
-    return " | ".join(labels(result.names, result.methods))
+    """What the set of checkpoints is called, and the matrix."""
+    return result.label
 
 
 def words(*results: Sharpness) -> tuple[str, str]:
@@ -169,14 +123,15 @@ def words(*results: Sharpness) -> tuple[str, str]:
         *results: One result for each seed.
 
     Returns:
-        The answer, and the largest eigenvalues.
+        The answer, and the largest eigenvalues: with intervals for one result, with their range for several.
     """
     names = labels(results[0].names, results[0].methods)
     top = np.array([r.eigenvalue[:, 0] for r in results])  # (S, M)
     mean = top.mean(0)
     detail = "λ₁ in nats/θ²: " + "; ".join(f"{names[i]} {spread(top[:, i])}" for i in np.argsort(mean, kind="stable"))
     if len(results) == 1:
-        detail = "; ".join(_listed(names[i], results[0], i) for i in range(len(names)))
+        order = np.argsort(mean, kind="stable")
+        detail = "λ₁ in nats/θ²: " + "; ".join(f"{names[i]} {_interval(results[0], i, 0)}" for i in order)
     if not all(bool(r.converged.all()) for r in results):
         detail += ". Some searches did not converge: see the table"
     if len(names) == 1:
@@ -188,37 +143,55 @@ def words(*results: Sharpness) -> tuple[str, str]:
     return f"{names[flat]}, {spread(factor)} times flatter than {names[sharp]}{sure}", detail
 
 
-def _listed(name: str, result: Sharpness, i: int) -> str:
-    """All eigenvalues of one checkpoint with the largest residual."""
-    values = ", ".join(number(float(v)) for v in result.eigenvalue[i])
-    low = "" if np.isnan(result.smallest[i]) else f", smallest {number(float(result.smallest[i]))}"
-    return f"{name}: {values}{low}, each ± {number(float(result.residual[i].max()))} or less"
+def _interval(r: Sharpness, i: int, k: int) -> str:
+    return bounded(float(r.eigenvalue[i, k]), float(r.residual[i, k] + r.rounding[i]))
+
+
+def listing(result: Sharpness) -> list[str]:
+    """Every eigenvalue with its interval and what stands beside it, one line each."""
+    r, told = result, []
+    for i, name in enumerate(labels(r.names, r.methods)):
+        for k in range(r.eigenvalue.shape[1]):
+            beside = [f"gap estimate ± {r.gap_bound[i, k] + r.rounding[i]:.0e}"]
+            if r.sampling_error[i, k] > 0:
+                beside.append(f"sampling error {r.sampling_error[i, k]:.1g}")
+            beside.append(f"|cos| to gradient {r.gradient_alignment[i, k]:.3f}")
+            if np.isfinite(r.direction_alignment[i, k]):
+                beside.append(f"to the other {r.direction_alignment[i, k]:.3f}")
+            told.append(f"{name} λ{k + 1} {_interval(r, i, k)}  ({', '.join(beside)})")
+        if not np.isnan(r.smallest[i]):
+            reach = float(r.smallest_residual[i] + r.rounding[i])
+            told.append(f"{name} smallest {bounded(float(r.smallest[i]), reach)}")
+        if r.weight_decay[i] > 0:
+            told.append(f"{name} + wd: weight decay adds {r.weight_decay[i]:g} to each")
+    return told
 
 
 CAPTION = (
-    "Largest eigenvalues of the Hessian of the mean training loss, BatchNorm statistics held fixed. Bars are "
-    "recomputed residuals ‖Hv − λv‖: an eigenvalue lies within each bar. Every seed has its own mark."
+    "Largest eigenvalues of the curvature matrix of the mean training loss: the Hessian, unless the title says "
+    "otherwise, without weight decay, which adds its coefficient to each. Bars are intervals: an eigenvalue lies "
+    "within the recomputed residual ‖Hv − λv‖ and rounding. Every seed has its own mark."
 )
 
 
 def figure(*results: Sharpness) -> Figure:
-    """Eigenvalues by index, one mark for each checkpoint and seed, residuals as bars."""
+    """Eigenvalues by index, one mark for each checkpoint and seed, with their intervals."""
     from plotly import graph_objects as go
 
     from landscape.style import layout, mark, plain
 
     first = results[0]
     names = labels(first.names, first.methods)
-    distinct = len(set(first.methods)) == len(first.methods)
     drawn = go.Figure()
     for i, name in enumerate(names):
-        style = mark(first.methods[i] if distinct else i)
+        style = mark(first.looks[i])
         shift = 0.5 * ((i + 0.5) / len(names) - 0.5)
         for run, r in enumerate(results):
             k = r.eigenvalue.shape[1]
             drawn.add_scatter(
                 x=np.arange(1, k + 1) + shift, y=r.eigenvalue[i], mode="markers", name=plain(name), legendgroup=name,
-                showlegend=run == 0, marker=style.marker(8), error_y={"array": r.residual[i], "width": 6},
+                showlegend=run == 0, marker=style.marker(8),
+                error_y={"array": r.interval_high[i] - r.eigenvalue[i], "width": 6},
                 hovertemplate="λ%{customdata}: %{y:.5g} ± %{error_y.array:.1g}", customdata=np.arange(1, k + 1),
             )  # fmt: skip
     positive = all(float(r.eigenvalue.min()) > 0 for r in results)
@@ -228,16 +201,32 @@ def figure(*results: Sharpness) -> Figure:
 
 
 def table(*results: Sharpness) -> Table:
-    """One row for each eigenvalue."""
+    """One row for each eigenvalue: the interval, the estimates beside it, and how its eigenvector lies."""
     from landscape.report import Table
 
-    columns = ("run", "checkpoint", "index", "eigenvalue (nats/θ²)", "residual (nats/θ²)", "products", "converged")
-    rows: list[tuple[str | float | int, ...]] = []
+    columns = (
+        "run", "checkpoint", "index", "eigenvalue (nats/θ²)", "from", "to", "± by the gap, estimate",
+        "± sampling, s.e.", "+ wd", "|cos| gradient", "|cos| other", "products", "converged",
+    )  # fmt: skip
+    rows: list[tuple[str | float | int | None, ...]] = []
     for run, r in enumerate(results, 1):
         for i, name in enumerate(r.names):
             about = (int(r.products[i]), "yes" if r.converged[i] else f"no: {r.advice[i]}")
-            for k, (value, residual) in enumerate(zip(r.eigenvalue[i], r.residual[i], strict=True), 1):
-                rows.append((run, name, k, float(value), float(residual), *about))
+            wd, r_i = float(r.weight_decay[i]), float(r.rounding[i])
+            for k, value in enumerate(r.eigenvalue[i]):
+                fields = (r.interval_low, r.interval_high, r.gap_bound, r.sampling_error)
+                ends = (float(field[i, k]) for field in fields)
+                turned = (_cell(r.gradient_alignment[i, k]), _cell(r.direction_alignment[i, k]))
+                rows.append((run, name, k + 1, float(value), *ends, _cell(value + wd), *turned, *about))
             if not np.isnan(r.smallest[i]):
-                rows.append((run, name, "smallest", float(r.smallest[i]), float(r.smallest_residual[i]), *about))
-    return Table("Eigenvalues", columns, tuple(rows), f"found with the engine '{results[0].engine}'")
+                low, reach = float(r.smallest[i]), float(r.smallest_residual[i]) + r_i
+                ends_ = (low - reach, low + reach, None, None, _cell(low + wd), None, None)
+                rows.append((run, name, "smallest", low, *ends_, *about))
+    note = (
+        f"{results[0].engine}, tol {results[0].tol:g}, {results[0].examples} examples; an eigenvalue lies from … to …"
+    )
+    return Table("Eigenvalues", columns, tuple(rows), note)
+
+
+def _cell(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)

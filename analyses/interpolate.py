@@ -24,7 +24,6 @@ from landscape.wording import percent, seeds, spread
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
-    from torch import Tensor
 
     from landscape.checkpoint import Checkpoint
     from landscape.problem import Problem
@@ -224,25 +223,11 @@ def _reach(surface: Surface, a: Checkpoint, b: Checkpoint, options: Options, sid
 
 
 def _place(surface: Surface, a: Checkpoint, b: Checkpoint, alpha: float, rule: str) -> int:
-    theta = lerp(surface.vector(a.theta), surface.vector(b.theta), alpha)
-    kept = set() if rule == "interpolate" else surface.statistics()
-    buffers = {key: value if key in kept else _mixed(value, b.buffers[key], alpha) for key, value in a.buffers.items()}
+    theta, buffers = surface.between(a, b, alpha, mix_statistics=rule == "interpolate")
     if any(bool((value < 0).any()) for key, value in buffers.items() if key.endswith("running_var")):
         return NEGATIVE_VARIANCE
     surface.place(theta, buffers, recalibrated=rule == "recalibrate")
     return OK
-
-
-def _mixed(a: Tensor, b: Tensor, alpha: float) -> Tensor:
-    """A buffer or frozen weight on the line; integers are the nearer end's."""
-    return lerp(a, b, alpha) if a.is_floating_point() else (a if alpha < 0.5 else b)
-
-
-def lerp(a: Tensor, b: Tensor, alpha: float) -> Tensor:
-    """(1 − α) a + α b: exactly a at α = 0 and exactly b at α = 1."""
-    if alpha == 0:
-        return a
-    return b if alpha == 1 else (1 - alpha) * a + alpha * b
 
 
 def _scores(surface: Surface) -> Array:

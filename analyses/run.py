@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from analyses import Analysis
     from landscape.checkpoint import Checkpoint
     from landscape.problem import Problem
+    from landscape.surface import Surface
 
 
 def ask(
@@ -93,7 +94,7 @@ def estimate(
         dtype: Floating point type.
 
     Returns:
-        Work in words, passes over the data, seconds and bytes held beside the data.
+        Work in words, passes over the data, seconds, and bytes held beside the data: in vectors, in gradient graphs.
     """
     import torch
 
@@ -112,7 +113,19 @@ def estimate(
         "test_passes": work.test,
         "seconds": per_example * (work.train * len(problem.train) + work.test * len(problem.test)),
         "bytes": work.vectors * theta.numel() * theta.element_size(),
+        "graph_bytes": _graph_bytes(surface, work.graphs),
     }
+
+
+def _graph_bytes(surface: Surface, most: int | None) -> int:
+    """Bytes of the gradient graphs that will be kept, measured on a few examples."""
+    from landscape.curvature import HessianOperator
+    from landscape.curvature.memory import default_budget
+
+    if most == 0:
+        return 0
+    needed = HessianOperator(surface.objective()).graph_bytes()
+    return min(needed, default_budget(surface.flat.theta.device) if most is None else most)
 
 
 def command(

@@ -3,7 +3,7 @@
 Every figure is a ratio of process times that were taken in turn, round after round: the machine's speed cancels.
 The unit is one forward and backward pass over the same data in the same batches.
 
-    python benchmarks/curvature.py [--write FILE] [--rounds N] [--quick]
+    python benchmarks/curvature.py [--write docs/curvature.md] [--rounds N] [--quick]
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import torch
+from record import write
 from torch import Tensor, nn
 from torch.nn import functional
 
 from landscape.curvature import HessianOperator, Objective, dense_hessian, eigenpairs, top_eigenpairs
 from landscape.split import Split
 
-BEGIN, END = "<!-- curvature benchmark: begin -->", "<!-- curvature benchmark: end -->"
 K = 5
 
 
@@ -282,17 +282,6 @@ def report(rounds: int, quick: bool) -> str:
     return "\n\n".join([head, *("\n".join(table) for table in tables)])
 
 
-def write(text: str, path: Path) -> None:
-    """Put the text between the markers of a file, or at its end with markers round it."""
-    block = f"{BEGIN}\n{text}\n{END}"
-    old = path.read_text(encoding="utf-8") if path.exists() else ""
-    if BEGIN in old and END in old:
-        new = old[: old.index(BEGIN)] + block + old[old.index(END) + len(END) :]
-    else:
-        new = (old.rstrip() + "\n\n" if old.strip() else "") + block + "\n"
-    path.write_text(new, encoding="utf-8")
-
-
 def main() -> None:
     """Measure, print, and write if asked."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
@@ -305,7 +294,7 @@ def main() -> None:
     text = report(arguments.rounds, arguments.quick)
     print(text)
     if arguments.write:
-        write(text, arguments.write)
+        write("curvature", text, arguments.write)
 
 
 if __name__ == "__main__":

@@ -89,14 +89,17 @@ def _run(
         click.echo(f"{analysis.label(result)}: {answer}")
         if detail:
             click.echo(f"  {detail}")
+        for line in getattr(analysis, "listing", lambda result: [])(result):
+            click.echo(f"  {line}")
         click.echo(f"  written to {out}")
 
 
 def _told(work: dict[str, Any]) -> str:
     passes = f"{work['train_passes']} passes over the training data, {work['test_passes']} over the test data"
-    return (
-        f"{work['work']}: {passes}\nabout {work['seconds']:.3g} s, {work['bytes'] / 1e6:.3g} MB beside data and network"
-    )
+    memory = f"{work['bytes'] / 1e6:.3g} MB"
+    if work["graph_bytes"]:
+        memory += f" of vectors and {work['graph_bytes'] / 1e6:.3g} MB of kept gradient graphs"
+    return f"{work['work']}: {passes}\nabout {work['seconds']:.3g} s, {memory} beside data and network"
 
 
 def _plain(result: Any) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from landscape.curvature import Objective
 from landscape.evaluate import Score, evaluate, predict
 from landscape.problem import Problem
 from landscape.split import Split
-from landscape.vector import FlatModel
+from landscape.vector import FlatModel, lerp
 
 BATCH = 500
 
@@ -58,6 +58,31 @@ class Surface:
         """Names of the buffers that are BatchNorm statistics; other buffers and frozen weights belong to the point."""
         kept = {id(buffer) for layer in layers(self.flat.model) for buffer in layer.buffers(recurse=False)}
         return {name for name, buffer in self.flat.model.named_buffers() if id(buffer) in kept}
+
+    def between(
+        self, a: Checkpoint, b: Checkpoint, alpha: float, mix_statistics: bool = False
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The point (1 − α) a + α b: exactly a at α = 0 and exactly b at α = 1, frozen weights and all.
+
+        Args:
+            a: Where α is 0.
+            b: Where α is 1.
+            alpha: Place on the line.
+            mix_statistics: Whether BatchNorm statistics are mixed likewise, or a's.
+
+        Returns:
+            Theta, shape (D,), and buffers by name; integers are the nearer end's.
+        """
+        kept = set() if mix_statistics else self.statistics()
+
+        def mixed(name: str, value: Tensor) -> Tensor:
+            if name in kept:
+                return value
+            other = b.buffers[name]
+            return lerp(value, other, alpha) if value.is_floating_point() else (value if alpha < 0.5 else other)
+
+        buffers = {name: mixed(name, value) for name, value in a.buffers.items()}
+        return lerp(self.vector(a.theta), self.vector(b.theta), alpha), buffers
 
     def vector(self, theta: Tensor) -> Tensor:
         """A flat vector, shape (D,), on the surface's device and in its dtype."""

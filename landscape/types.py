@@ -26,9 +26,11 @@ class Work:
         train: Forward passes over the training data; a backward pass counts as two.
         test: Forward passes over the test data.
         vectors: Vectors of the size of theta that are held at once.
+        graphs: Bytes that kept gradient graphs may take at most, None for the device's default.
     """
 
     text: str
     train: int
     test: int = 0
     vectors: int = 3
+    graphs: int | None = 0

@@ -114,3 +114,10 @@ class FlatModel:
                 raise ValueError(f"expected buffers {sorted(own)}, got {sorted(buffers)}")
             for name, value in buffers.items():
                 own[name].copy_(value)
+
+
+def lerp(a: Tensor, b: Tensor, alpha: float) -> Tensor:
+    """(1 − α) a + α b: exactly a at α = 0 and exactly b at α = 1."""
+    if alpha == 0:
+        return a
+    return b if alpha == 1 else (1 - alpha) * a + alpha * b

@@ -19,6 +19,34 @@ def number(value: float) -> str:
     return f"{mantissa.replace('-', '−')}·10{exponent_text(int(exponent))}"
 
 
+def bounded(value: float, error: float) -> str:
+    """A value ± an error, both written so that what is printed holds the whole interval.
+
+    The value gets as many digits as the error tells, seven at most; the error has two and is rounded up, the value's
+    own rounding included.
+
+    Args:
+        value: Middle of the interval; NaN is "not computed".
+        error: Half of its width, at least 0.
+
+    Returns:
+        For instance "0.67512 ± 0.00031".
+    """
+    if math.isnan(value) or math.isnan(error):
+        return "not computed"
+    top = math.floor(math.log10(max(abs(value), error))) if value or error else 0
+    last = max(math.floor(math.log10(error)) - 1 if error else -math.inf, top - 6)
+    places = max(0, -int(last))
+    printed = f"{value:.{places}f}" if -8 <= last and top < 6 else f"{value:.{max(1, int(top - last))}e}"
+    reach = error + abs(float(printed) - value)
+    if not reach:
+        return printed.replace("-", "−")
+    power = math.floor(math.log10(reach)) - 1
+    reach = math.ceil(reach / 10.0**power * (1 - 1e-9)) * 10.0**power
+    told = f"{reach:.{max(0, -power)}f}" if -9 < power < 6 else f"{reach:.1e}"
+    return f"{printed.replace('-', '−')} ± {told}"
+
+
 def exponent_text(power: int) -> str:
     """An integer in superscript digits."""
     return str(power).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))

@@ -6,8 +6,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from landscape.batchnorm import recalibrate
+from landscape.checkpoint import Checkpoint
 from landscape.curvature import CurvatureOperator, Objective
+from landscape.problem import Problem
 from landscape.split import Split
+from landscape.vector import layout_of
 
 NETS = ("tanh-init", "tanh-trained", "relu-trained", "cnn-init", "cnn-trained")
 
@@ -144,3 +148,27 @@ def disordered_model() -> nn.Module:
     cross_entropy(model(images().inputs.float()), images().targets).mean().backward()
     model[-1].bias.requires_grad_(False)
     return model
+
+
+def problem() -> Problem:
+    """The small convolutional network on stripes, for what takes checkpoints."""
+    return Problem(model=cnn, train=images(), test=images(12, seed=1))
+
+
+def point(problem: Problem, seed: int, **settings: float) -> Checkpoint:
+    """A network in training, with statistics that are not those of its data."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = train(cnn().double(), problem.train, 20)
+    theta = torch.cat([p.detach().reshape(-1) for p in model.parameters()])
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    return Checkpoint(theta, buffers, layout_of(model), settings=settings, name=f"net{seed}", sha256=str(seed))
+
+
+def placed(problem: Problem, at: Checkpoint, recalibrated: bool = True) -> Objective:
+    """The network at a checkpoint, put together without `Surface`."""
+    model = cnn().double()
+    model.load_state_dict(at.layout.views(at.theta) | dict(at.buffers))
+    if recalibrated:
+        recalibrate(model, problem.train, 500)
+    return Objective(model, cross_entropy, problem.train, 48)

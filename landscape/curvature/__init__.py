@@ -7,12 +7,13 @@ unless asked otherwise, and no weight decay is included (it shifts every eigenva
 from landscape.curvature.certificate import Eigenpairs
 from landscape.curvature.chunked import CurvatureOperator
 from landscape.curvature.dense import dense_eigenpairs, dense_hessian
-from landscape.curvature.density import Density, spectral_density
+from landscape.curvature.density import Density, smooth, spectral_density
 from landscape.curvature.determinism import check_determinism
 from landscape.curvature.engines import Engine, eigenpairs
 from landscape.curvature.fisher import FisherOperator
 from landscape.curvature.ggn import GaussNewtonOperator
 from landscape.curvature.isolation import BatchNormMode
+from landscape.curvature.kinds import Kind, make_operator, perturbed
 from landscape.curvature.lanczos import Search, top_eigenpairs
 from landscape.curvature.objective import Losses, Objective
 from landscape.curvature.operator import HessianOperator
@@ -30,6 +31,7 @@ __all__ = [
     "FisherOperator",
     "GaussNewtonOperator",
     "HessianOperator",
+    "Kind",
     "Losses",
     "Objective",
     "Search",
@@ -39,9 +41,12 @@ __all__ = [
     "dense_hessian",
     "eigenpairs",
     "estimate_trace",
+    "make_operator",
+    "perturbed",
     "power_eigenpairs",
     "pyhessian_eigenpairs",
     "sampling_error",
+    "smooth",
     "spectral_density",
     "subset",
     "top_eigenpairs",

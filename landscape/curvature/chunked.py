@@ -134,6 +134,15 @@ class CurvatureOperator(ABC):
 
         return self._within_memory(add_up)
 
+    def graph_bytes(self) -> int:
+        """Measure on a few examples what the graphs of all of them take.
+
+        Returns:
+            Bytes that are held where the memory budget allows it.
+        """
+        with exact_arithmetic(self.device), self.forward_pass():
+            return self._weigh() * len(self.objective.data)
+
     def outputs(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
         """Run the network on some examples, inside `forward_pass`.
 

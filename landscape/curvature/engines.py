@@ -1,4 +1,4 @@
-"""One question, four ways to answer it: the largest eigenvalues of the Hessian of an objective."""
+"""One question, four ways to answer it: the largest eigenvalues of a curvature matrix of an objective."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from landscape.curvature.certificate import Eigenpairs, Progress
 from landscape.curvature.dense import dense_eigenpairs
 from landscape.curvature.determinism import check_determinism
 from landscape.curvature.isolation import BatchNormMode
+from landscape.curvature.kinds import Kind, make_operator
 from landscape.curvature.lanczos import Save, top_eigenpairs
 from landscape.curvature.objective import Objective
 from landscape.curvature.operator import HessianOperator
@@ -34,8 +35,9 @@ def eigenpairs(
     progress: Progress | None = None,
     state: Mapping[str, NDArray[Any]] | None = None,
     save: Save | None = None,
+    kind: Kind = "hessian",
 ) -> Eigenpairs:
-    """Find the largest eigenvalues of the Hessian of the mean loss.
+    """Find the largest eigenvalues of the Hessian of the mean loss, or of another curvature matrix.
 
     Args:
         objective: The mean loss of a network over a data set.
@@ -51,23 +53,27 @@ def eigenpairs(
             "power" go on.
         state: State of an interrupted search of engine "lanczos" for the same objective, k, tol and seed.
         save: Called with the `Search` after each step of engine "lanczos"; what its `arrays()` returns is a `state`.
+        kind: Which matrix, see `make_operator`; engines "dense" and "pyhessian" know the Hessian only.
 
     Returns:
         Certified eigenpairs.
 
     Raises:
-        UsageError: If the engine is unknown, k or tol is out of range, or the objective is random.
+        UsageError: If the engine is unknown or does not know the matrix, k or tol is out of range, or the objective
+            is random.
         ValueError: If an engine other than "lanczos" is given a state to resume or to save.
     """
     if engine != "lanczos" and (state is not None or save is not None):
         raise ValueError(f"engine '{engine}' cannot be resumed; only 'lanczos' can")
-    if engine == "dense":
-        return dense_eigenpairs(objective, k, batchnorm, tol)
     if engine not in get_args(Engine):
         raise UsageError(f"there is no engine '{engine}'", nearest(engine, get_args(Engine)))
-    operator = HessianOperator(objective, batchnorm, memory_budget)
+    if kind != "hessian" and engine in {"dense", "pyhessian"}:
+        raise UsageError(f"engine '{engine}' knows no matrix but the Hessian, got '{kind}'", "use engine 'lanczos'")
+    if engine == "dense":
+        return dense_eigenpairs(objective, k, batchnorm, tol)
+    operator = make_operator(kind, objective, batchnorm, memory_budget)
     check_determinism(operator)
-    if engine == "pyhessian":
+    if isinstance(operator, HessianOperator) and engine == "pyhessian":
         return pyhessian_eigenpairs(operator, k, tol, seed=seed, max_products=max_products)
     resumable = partial(top_eigenpairs, state=state, save=save)
     search = resumable if engine == "lanczos" else power_eigenpairs

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from landscape.curvature.certificate import Floats
+from landscape.curvature.kinds import Kind, make_operator
 from landscape.curvature.objective import Objective
-from landscape.curvature.operator import HessianOperator
 from landscape.errors import UsageError
 
 
@@ -37,7 +37,9 @@ def subset(objective: Objective, examples: int, seed: int = 0) -> Objective:
     return replace(objective, data=replace(data, inputs=data.inputs[chosen], targets=data.targets[chosen]))
 
 
-def sampling_error(part: Objective, vectors: Tensor, population: int | None = None, groups: int = 20) -> Floats:
+def sampling_error(
+    part: Objective, vectors: Tensor, population: int | None = None, groups: int = 20, kind: Kind = "hessian"
+) -> Floats:
     """Standard error of eigenvalues as estimates of those of the population that the data were drawn from.
 
     The Hessian is a mean over examples, H = mean_i H_i. Another draw changes it by E, and an eigenvalue by v^T E v to
@@ -50,6 +52,7 @@ def sampling_error(part: Objective, vectors: Tensor, population: int | None = No
         vectors: Unit eigenvectors as rows, shape (K, D).
         population: N, if the part was drawn without replacement from that many; then all of them have no error.
         groups: Groups of examples, at least 2 and at most n.
+        kind: Which matrix, see `make_operator`; each is a mean over examples.
 
     Returns:
         Standard errors, shape (K,), in nats per unit of theta squared.
@@ -59,7 +62,7 @@ def sampling_error(part: Objective, vectors: Tensor, population: int | None = No
     """
     total = len(part.data)
     size = math.ceil(total / groups)
-    operator = HessianOperator(replace(part, chunk=size), memory_budget=0)
+    operator = make_operator(kind, replace(part, chunk=size), memory_budget=0)
     counts = np.array([stop - start for start, stop in operator.objective.chunks()])
     if len(counts) < 2:
         raise UsageError(f"{total} examples do not make two groups", "take more examples")

@@ -1,0 +1,135 @@
+"""Train SGD, SAM, PSAM, SGD→SAM and SAM→SGD on published images, and measure how sharp each solution is.
+
+Largest eigenvalues, trace and density of every solution and the sharpness on the lines SGD | SGD→SAM and
+SAM | SAM→SGD go into result files and one report; the numbers, and pictures of the figures, go into the docs if asked.
+What is in the directory already is not made again.
+
+    python benchmarks/evidence_curvature.py SPEC --out DIR [--epochs N] [--write docs/curvature.md]
+
+    SPEC, for instance 'fashion-mnist:DIR/resnet18-w4?train_size=2000'
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from pathlib import Path
+
+import torch
+from record import hardware, write
+
+from analyses import hessian, named, spectrum
+from analyses.pages import Stored, page, read
+from analyses.run import ask
+from landscape import report
+from landscape.device import choose
+from landscape.opening import open_checkpoints
+from landscape.training.files import Order, train_to_file
+from landscape.training.methods import labels
+from landscape.types import Setting
+from landscape.wording import bounded, number
+
+METHODS = ("sgd", "sgd-sam", "sam", "sam-sgd", "psam")
+QUESTIONS = (
+    ("evaluate", METHODS),
+    ("hessian", METHODS),
+    ("spectrum", METHODS),
+    ("along", ("sgd", "sgd-sam")),
+    ("along", ("sam", "sam-sgd")),
+)
+
+
+def train(spec: str, directory: Path, values: dict[str, Setting], device: str) -> None:
+    """One checkpoint for each method, from the same initial weights in the same order of examples."""
+    for method in METHODS:
+        out = directory / f"{method}.pt"
+        if not out.exists():
+            train_to_file(spec, values | {"method": method}, Order(out, device=device), lambda text: None)
+        print(out, flush=True)
+
+
+def measure(directory: Path, device: str) -> list[Stored]:
+    """Every question, as stored results."""
+    found = []
+    for name, methods in QUESTIONS:
+        analysis = named(name)
+        assert analysis is not None
+        out = directory / f"{'--'.join(methods) if len(methods) == 2 else 'all'}.{name}.h5"
+        if not out.exists():
+            paths = [directory / f"{method}.pt" for method in methods]
+            problem, checkpoints = open_checkpoints(paths, None, lambda text: None)
+            ask(analysis, problem, checkpoints, paths, analysis.Options(), out, device=device)
+        found.append(read(out))
+        print(out, flush=True)
+    return found
+
+
+def table(stored: list[Stored]) -> str:
+    """One row for each solution."""
+    results = {s.analysis.NAME: s.result for s in stored if len(s.result.names) == len(METHODS)}
+    sharp: hessian.Sharpness = results["hessian"]
+    whole: spectrum.Spectrum = results["spectrum"]
+    rows = ["| solution | test error | λ₁ (nats/θ²) | λ₂ … λ₅ | smallest | trace | within σ of 0 |", "|" + "---|" * 7]
+    for i, name in enumerate(labels(sharp.names, sharp.methods)):
+        top = bounded(float(sharp.eigenvalue[i, 0]), float(sharp.interval_high[i, 0] - sharp.eigenvalue[i, 0]))
+        rest = ", ".join(number(float(value)) for value in sharp.eigenvalue[i, 1:])
+        cells = [
+            name,
+            f"{results['evaluate'].test_error[i, -1]:.2%}",
+            top + ("" if sharp.converged[i] else " (not converged)"),
+            rest,
+            number(float(sharp.smallest[i])),
+            f"{number(float(whole.trace[i]))} ± {number(float(whole.trace_error[i]))}",
+            f"{spectrum.parts(whole)[i, 1]:.1%}",
+        ]
+        rows.append(f"| {' | '.join(cells)} |")
+    rows.append(f"\nOne seed. σ = {whole.sigma:.3g} nats/θ², D = {whole.size}; weight decay is not in the values.")
+    return "\n".join(rows)
+
+
+def pictures(page_file: Path, beside: Path) -> list[Path]:
+    """Photograph the figures of a report, 960 px wide, with Chromium."""
+    from playwright.sync_api import sync_playwright
+
+    made = []
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        view = browser.new_page(viewport={"width": 960, "height": 900})
+        view.goto(page_file.resolve().as_uri())
+        for i, plot in enumerate(view.locator(".plot").all()):
+            plot.scroll_into_view_if_needed()
+            plot.locator(".main-svg").first.wait_for(state="attached")
+            made.append(beside.with_name(f"{beside.stem}-{i + 1}.png"))
+            plot.screenshot(path=made[-1])
+        browser.close()
+    return made
+
+
+def main() -> None:
+    """Train, measure, report, and write if asked."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("spec", metavar="SPEC", help="the problem")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where checkpoints and results go")
+    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="put table and figures between the markers in FILE")
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    device = str(choose(arguments.device))
+    train(arguments.spec, arguments.out, {"epochs": arguments.epochs}, device)
+    stored = measure(arguments.out, device)
+    report.write(page(stored, "How sharp are the solutions?"), arguments.out / "report.html", force=True)
+    kind, _, place = arguments.spec.partition(":")
+    what = f"{kind}/{place.rpartition('/')[2]}" if place else arguments.spec
+    text = f"### Solutions of {what}, {arguments.epochs} epochs\n\n{hardware(device)}.\n\n{table(stored)}"
+    print(text)
+    if arguments.write:
+        shown = pictures(arguments.out / "report.html", arguments.write)
+        captions = [f"![{section.question}]" for section in page(stored).sections for _ in section.panels]
+        figures = [f"{caption}({path.name})" for caption, path in zip(captions, shown, strict=True)]
+        write("evidence", f"{text}\n\n" + "\n\n".join(figures), arguments.write)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main()
