@@ -235,12 +235,13 @@ def words(*results: Asymmetry) -> tuple[str, str]:
     ratios = np.array([r.log_ratio[0] for r in results])
     usable = ratios[np.isfinite(ratios)]
     control = np.array([
-        r.log_ratio[i] for r in results for i, d in enumerate(first.directions) if d.startswith("Gauss")
+        r.log_ratio[i] for r in results for i, d in enumerate(first.directions) if i > 0 and d.startswith("Gauss")
     ])
     control = control[np.isfinite(control)]
     told = f"Gaussian control {spread(control)}" if control.size else "No Gaussian control"
     if not usable.size:
-        return f"Not measured along '{first.directions[0]}': {STATUS[int(first.status[0])]}", told
+        why = STATUS[int(first.status[0])] if first.status[0] != OK else "the loss does not rise on both sides"
+        return f"Not measured along '{first.directions[0]}': {why}", told
     flat = float(usable.mean()) < 0
     same = int(((usable < 0) == flat).sum())
     beyond = not control.size or not control.min() <= usable.mean() <= control.max()
@@ -254,10 +255,13 @@ def words(*results: Asymmetry) -> tuple[str, str]:
         answer = f"{side}the loss rises {factor} times {'slower' if flat else 'faster'} {where}"
         answer = answer[0].upper() + answer[1:]
     largest = first.c[0] if flat else first.c_back[0]
-    c = ", ".join(f"{number(float(v))} for ζ = {z:g} r" for v, z in zip(largest, first.zeta, strict=True))
+    c = ", ".join(
+        f"{'none' if np.isnan(v) else number(float(v))} for ζ = {z:g} r"
+        for v, z in zip(largest, first.zeta, strict=True)
+    )
     detail = f"Log rise ratio {spread(usable)}" + (f", {same} of {len(usable)} of one sign" if len(usable) > 1 else "")
     which = "Largest c" if len(results) == 1 else "Largest c, first run"
-    return answer, f"{detail}. {told}. {which}: {c}"
+    return answer, f"{detail}, r = {spread([r.radius[0] for r in results])}. {told}. {which}: {c}"
 
 
 CAPTION = (

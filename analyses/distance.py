@@ -178,6 +178,8 @@ def words(*results: Distance) -> tuple[str, str]:
     relative = [f"{names[j]} {percent([r.relative[0, j] for r in results])}" for j in others]
     disagree = [f"{names[j]} {percent([r.disagreement[0, j, 1] for r in results])}" for j in others]
     detail = f"From {names[0]}, as part of its norm{seeds(len(results))}: {', '.join(relative)}"
+    if np.isnan(results[0].disagreement).all():
+        return answer, detail
     return answer, f"{detail}. Test examples decided otherwise: {', '.join(disagree)}"
 
 

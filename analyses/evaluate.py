@@ -16,7 +16,7 @@ from landscape.options import option
 from landscape.result import Array, quantity
 from landscape.training.methods import labels
 from landscape.types import Progress, Work, quiet
-from landscape.wording import percent, points, seeds
+from landscape.wording import percent, points, seeds, spread
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -48,6 +48,7 @@ class Evaluation:
         names: Labels of the checkpoints.
         methods: Their training methods.
         states: "complete", "unfinished", "diverged" or "weights" for each.
+        classifies: Whether errors are parts of one; otherwise error and loss are one thing.
         split: "train" and "test".
         loss: Loss with recalibrated BatchNorm statistics, shape (checkpoints, 2).
         error: Error likewise.
@@ -69,6 +70,7 @@ class Evaluation:
     names: tuple[str, ...]
     methods: tuple[str, ...]
     states: tuple[str, ...]
+    classifies: bool
     split: Array = quantity("1", "part of the data", "split")
     loss: Array = quantity("nats", "mean loss, recalibrated statistics", "checkpoint", "split")
     error: Array = quantity("1", "mean error, recalibrated statistics", "checkpoint", "split")
@@ -129,6 +131,7 @@ def compute(
         names=tuple(c.name for c in checkpoints),
         methods=tuple(c.method for c in checkpoints),
         states=tuple(c.state for c in checkpoints),
+        classifies=surface.classifies,
         split=np.array(SPLITS),
         loss=values[0, 0],
         error=values[0, 1],
@@ -183,6 +186,8 @@ def words(*results: Evaluation) -> tuple[str, str]:
     names = labels(results[0].names, results[0].methods)
     test = np.array([r.error[:, 1] for r in results])  # (S, M)
     order = np.argsort(test.mean(0), kind="stable")
+    if not results[0].classifies:
+        return f"Test loss {', '.join(f'{names[i]} {spread(test[:, i])}' for i in order)}{seeds(len(results))}", ""
     answer = ", ".join(f"{names[i]} {test[:, i].mean():.2%}".replace("%", " %") for i in order)
     detail = []
     if len(names) > 1:

@@ -140,7 +140,7 @@ def words(*results: Sharpness) -> tuple[str, str]:
     factor = top[:, sharp] / top[:, flat]
     always = int((factor > 1).sum())
     sure = "" if len(factor) == 1 else f" in {always} of {len(factor)} seeds"
-    return f"{names[flat]}, {spread(factor)} times flatter than {names[sharp]}{sure}", detail
+    return f"{names[flat]} is {spread(factor)} times flatter than {names[sharp]}{sure}", detail
 
 
 def _interval(r: Sharpness, i: int, k: int) -> str:

@@ -66,6 +66,7 @@ class Interpolation:
         methods: Their training methods.
         batchnorm: The rule for BatchNorm statistics.
         distance: ‖b − a‖₂ in the units of theta.
+        classifies: Whether errors are parts of one; otherwise error and loss are one thing.
         split: "train" and "test".
         alpha: Places on the line, ascending, shape (P,).
         loss: Mean loss, shape (2, P); NaN where it was not computed.
@@ -84,6 +85,7 @@ class Interpolation:
     methods: tuple[str, ...]
     batchnorm: str
     distance: float
+    classifies: bool
     split: Array = quantity("1", "part of the data", "split")
     alpha: Array = quantity("1", "place on the line, 0 at the first checkpoint, 1 at the second", "alpha")
     loss: Array = quantity("nats", "mean loss", "split", "alpha")
@@ -175,6 +177,7 @@ def compute(
         methods=(a.method, b.method),
         batchnorm=options.batchnorm if surface.has_batchnorm else "none",
         distance=float(torch.linalg.vector_norm(b.theta.double() - a.theta.double())),
+        classifies=surface.classifies,
         split=np.array(SPLITS),
         alpha=alpha,
         loss=values[0],
@@ -250,7 +253,7 @@ def words(*results: Interpolation) -> tuple[str, str]:
     """The answer and its numbers, over the seeds of one pair.
 
     Two networks count as linearly connected if training error rises by less than 2 points anywhere between them
-    (Frankle et al. 2020, section 3).
+    (Frankle et al. 2020, section 3); regressions if the training loss nowhere exceeds that of the worse end.
 
     Args:
         *results: One line for each seed.
@@ -261,9 +264,15 @@ def words(*results: Interpolation) -> tuple[str, str]:
     train, test = (np.array([r.barrier_loss[i] for r in results]) for i in (0, 1))
     errors, test_errors = (np.array([r.barrier_error[i] for r in results]) for i in (0, 1))
     connected = int((errors < CONNECTED).sum())
+    if not results[0].classifies:
+        higher = [max(float(r.loss[0, r.alpha == end].item()) for end in (0, 1)) for r in results]
+        inside = [float(np.nanmax(r.loss[0, (r.alpha >= 0) & (r.alpha <= 1)])) for r in results]
+        connected = sum(i <= h for i, h in zip(inside, higher, strict=True))
     answer = "No barrier: one valley" if connected == len(results) else "A barrier: two valleys"
     if 0 < connected < len(results):
         answer = f"A barrier in {len(results) - connected} of {len(results)} seeds"
+    if not results[0].classifies:
+        return answer, f"Largest rise above the chord in training{seeds(len(results))}: {spread(train)}"
     detail = f"Largest rise above the chord in training{seeds(len(results))}: {spread(train, 'nats')}"
     return answer, f"{detail}, {percent(errors)}; in test: {spread(test, 'nats')}, {percent(test_errors)}"
 

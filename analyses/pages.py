@@ -5,6 +5,7 @@ Results of one analysis with the same label are runs of one experiment and share
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,6 +66,7 @@ def page(stored: Sequence[Stored], title: str = "") -> Page:
     Returns:
         The page.
     """
+    stored, repeated = _distinct(stored)
     sections, findings = [], []
     for analysis in REGISTRY:
         groups = _groups([s for s in stored if s.analysis is analysis])
@@ -80,7 +82,7 @@ def page(stored: Sequence[Stored], title: str = "") -> Page:
         findings=tuple(findings),
         tables=tuple(_checkpoints(stored)),
         sections=tuple(sections),
-        warnings=tuple(_warnings(stored)),
+        warnings=(*repeated, *_warnings(stored)),
         provenance=(_provenance(stored),) if stored else (),
     )
 
@@ -96,12 +98,41 @@ def _finding(analysis: Analysis, groups: dict[str, list[Stored]]) -> Finding:
     return Finding(analysis.QUESTION, answer, "\n".join(f"{label}: {detail}" for label, (_, detail) in told.items()))
 
 
-def _groups(stored: Sequence[Stored]) -> dict[str, list[Stored]]:
-    """Results by label, in the order in which labels come first."""
-    groups: dict[str, list[Stored]] = {}
+def _distinct(stored: Sequence[Stored]) -> tuple[list[Stored], list[str]]:
+    """Results without those that repeat another one, and a word about each that was left out."""
+    kept: dict[str, Stored] = {}
+    said = []
     for one in stored:
-        groups.setdefault(one.analysis.label(one.result), []).append(one)
-    return groups
+        key = json.dumps([one.provenance.analysis, *one.provenance.inputs.values(), _terms(one)])
+        if key in kept:
+            said.append(
+                f"{one.path} answers the same question about the same checkpoints as {kept[key].path}: left out"
+            )
+        kept.setdefault(key, one)
+    return list(kept.values()), said
+
+
+def _terms(one: Stored) -> dict[str, str]:
+    """All that must agree for two results to be runs of one experiment: everything but the training seeds."""
+    p = one.provenance
+    trained = [{k: v for k, v in settings.items() if k != "seed"} for settings in p.trained.values()]
+    settings = {f"{k} of {name}": v for name, each in zip(p.trained, trained, strict=True) for k, v in each.items()}
+    terms = {"problem": _short(p.problem), "data": p.data[:8], "dtype": p.dtype, **p.options, **settings}
+    return {key: str(value) for key, value in terms.items()}
+
+
+def _groups(stored: Sequence[Stored]) -> dict[str, list[Stored]]:
+    """Runs of one experiment together, by label; labels that would be equal say what differs."""
+    groups: dict[tuple[str, str], list[Stored]] = {}
+    for one in stored:
+        groups.setdefault((one.analysis.label(one.result), json.dumps(_terms(one))), []).append(one)
+    named = {}
+    for (label, _), group in groups.items():
+        rivals = [_terms(other[0]) for (name, _), other in groups.items() if name == label]
+        own = _terms(group[0])
+        apart = [f"{key} {own.get(key)}" for key in own if len({terms.get(key) for terms in rivals}) > 1]
+        named[f"{label} ({', '.join(apart[:3])})" if apart else label] = group
+    return named
 
 
 def _panel(label: str, group: Sequence[Stored]) -> Panel:

@@ -68,8 +68,9 @@ def ask(
         command=command(analysis, paths, options, out, problem.spec, dtype),
         options=as_dict(options),
         problem=problem.spec,
-        data=checkpoints[0].data,
+        data=next((c.data for c in checkpoints if c.data), "") or problem.fingerprint(),
         inputs={c.name: c.sha256 for c in checkpoints},
+        trained={c.name: dict(c.settings) for c in checkpoints},
         device=device,
         dtype=dtype,
         versions=versions(),
@@ -149,6 +150,6 @@ def _files(analysis: Analysis, paths: Sequence[Path]) -> list[str]:
 
 def default_out(analysis: Analysis, paths: Sequence[Path]) -> Path:
     """The file of a result where the user names none: beside the first checkpoint, named after all of them."""
-    stems = [path.stem for path in paths]
+    stems = [path.stem or "checkpoint" for path in paths]
     name = "--".join(stems) if len(stems) <= 3 else f"{stems[0]}--and-{len(stems) - 1}-more"
-    return paths[0].with_name(f"{name}.{analysis.NAME}.h5")
+    return paths[0].parent / f"{name}.{analysis.NAME}.h5"

@@ -60,7 +60,7 @@ _ONE = "compare checkpoints of one problem, or name the problem that fits all wi
 def _foreign(content: object, path: Path, problem: Problem, say: Callable[[str], None]) -> Checkpoint:
     weights = state_dict_of(content, path, say)
     model = problem.build(0)
-    load_into(model, weights, path)
+    load_into(model, weights, path, say)
     parameters = [p.detach().reshape(-1) for p in model.parameters() if p.requires_grad]
     frozen = {name: p.detach().clone() for name, p in model.named_parameters() if not p.requires_grad}
     buffers = frozen | {name: b.clone() for name, b in model.named_buffers()}

@@ -44,6 +44,7 @@ class Provenance:
         problem: Spec of the problem.
         data: Fingerprint of the data.
         inputs: SHA-256 of each checkpoint's content, by label.
+        trained: Training settings of each checkpoint, by label; runs that differ in the seed alone are repetitions.
         device: Device it was computed on.
         dtype: Floating point type of the computation.
         versions: Versions of what computed it.
@@ -57,6 +58,7 @@ class Provenance:
     problem: str
     data: str
     inputs: dict[str, str]
+    trained: dict[str, dict[str, Setting]]
     device: str
     dtype: str
     versions: dict[str, str]

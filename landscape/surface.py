@@ -31,6 +31,8 @@ class Surface:
         problem: The problem, its data on the device.
         flat: The network.
         batch_size: Examples in a forward pass.
+        has_batchnorm: Whether there are BatchNorm statistics to speak of.
+        classifies: Whether errors are parts of one.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Surface:
         self.flat = FlatModel(problem.build(0, device, dtype))
         self.batch_size = batch_size
         self.has_batchnorm = bool(layers(self.flat.model))
+        self.classifies = bool(getattr(problem.task, "classifies", True))
 
     def statistics(self) -> set[str]:
         """Names of the buffers that are BatchNorm statistics; other buffers and frozen weights belong to the point."""

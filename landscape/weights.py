@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from landscape.errors import InputError
 
 _KEYS = ("state_dict", "model", "model_state_dict", "net", "network", "params", "weights")
+_PLAIN = "save only the weights: torch.save(model.state_dict(), PATH)"
 _PREFIXES = ("module.", "_orig_mod.")
 
 
@@ -26,7 +27,7 @@ def read_tensors(path: Path) -> Any:
     """Read a torch file with `weights_only=True`.
 
     Args:
-        path: A file written by `torch.save`, or a `.safetensors` file.
+        path: A file written by `torch.save`.
 
     Returns:
         Its content: tensors, numbers, texts and containers of them.
@@ -54,8 +55,10 @@ def read_tensors(path: Path) -> Any:
             named = text.partition("GLOBAL ")[2].split(" ")[0] or "objects"
             raise InputError(
                 f"{path} holds code or objects beside tensors ({named}); nothing of it was run",
-                "save only the weights: torch.save(model.state_dict(), PATH)",
+                _PLAIN,
             ) from error
+        if path.read_bytes()[:1] == b"\x80":
+            raise InputError(f"{path} is a pickle of objects; nothing of it was run", _PLAIN) from error
         raise InputError(
             f"{path} cannot be read as a torch file; it is cut short, damaged or of another kind",
             "copy it again, or write it anew with torch.save",
@@ -125,18 +128,23 @@ def _is_state(value: object) -> bool:
     return isinstance(value, Mapping) and len(value) > 0 and all(isinstance(v, Tensor) for v in value.values())
 
 
-def load_into(model: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
+def load_into(model: nn.Module, weights: Mapping[str, Tensor], path: Path, say: Callable[[str], None]) -> None:
     """Load a state_dict into a network, all of it or nothing.
 
     Args:
         model: The network.
         weights: Tensors by name; half precision is widened to the network's type.
         path: Where they came from, for messages.
+        say: Told if one prefix that all names share was stripped.
 
     Raises:
         InputError: If names or shapes are not the network's; all differences are counted, three are named.
     """
     own = model.state_dict()
+    prefix = next(iter(weights)).partition(".")[0] + "."
+    if own.keys() == {name.removeprefix(prefix) for name in weights} != set(weights):
+        say(f"{path.name}: the prefix '{prefix}' was stripped from every name")
+        weights = {name.removeprefix(prefix): value for name, value in weights.items()}
     missing = sorted(own.keys() - weights.keys())
     foreign = sorted(weights.keys() - own.keys())
     shapes = [

@@ -205,3 +205,29 @@ def test_what_cannot_be_asked_is_refused(quadratic: Problem) -> None:
         asymmetry.compute(quadratic, one, one)
     with pytest.raises(UsageError, match="no direction"):
         asymmetry.compute(quadratic, one, options=asymmetry.Options(eigenvectors=0, gaussian=0))
+
+
+def test_frozen_weights_lie_on_the_line_too() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.randn(30, 4, generator=generator), torch.randint(0, 2, (30,), generator=generator)
+
+    def model() -> nn.Module:
+        first = nn.Linear(4, 3)
+        return nn.Sequential(first.requires_grad_(False), nn.BatchNorm1d(3), nn.Linear(3, 2))
+
+    problem = Problem(model=model, train=Split(x, y), test=Split(x, y))
+    made = []
+    for seed in (0, 1):
+        surface = Surface(problem)
+        network = problem.build(seed)
+        theta = torch.cat([p.detach().reshape(-1) for p in network.parameters() if p.requires_grad])
+        frozen = {k: p.detach() for k, p in network.named_parameters() if not p.requires_grad}
+        made.append(Checkpoint(theta, frozen | dict(network.named_buffers()), layout_of(network), name=str(seed)))
+    for rule in ("recalibrate", "keep", "interpolate"):
+        line = interpolate.compute(
+            problem, *made, options=interpolate.Options(low=0.0, high=1.0, points=5, batchnorm=rule)
+        )
+        surface.at(made[1], recalibrated=rule == "recalibrate")
+        assert line.loss[0, -1] == float(surface.score("train").loss), (
+            rule
+        )  # statistics of 0 and 1 are the initial ones

@@ -18,7 +18,8 @@ from landscape.result import Array, Provenance, equal, quantity
 
 ABOUT = Provenance(
     analysis="interpolate", command="landscape interpolate a.pt b.pt", options={"points": 3, "low": None},
-    problem="digits/mlp", data="ab", inputs={"a": "1", "β": "2"}, device="cpu", dtype="float32",
+    problem="digits/mlp", data="ab", inputs={"a": "1", "β": "2"}, trained={"a": {"seed": 0}},
+    device="cpu", dtype="float32",
     versions={"torch": "2"}, created="2026-01-01T00:00:00+00:00", seconds=1.5,
 )  # fmt: skip
 
