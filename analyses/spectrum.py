@@ -8,8 +8,9 @@ Source: Meyer et al. 2021, arXiv 2010.09649 (trace); Ghorbani, Krishnan, Xiao 20
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -62,7 +63,6 @@ class Spectrum(Measured):
         sigma: Standard deviation of the Gaussian that smooths the densities, in nats/θ².
         trace: Sum of all eigenvalues, shape (M,).
         trace_error: Its standard error, shape (M,).
-        sketched: The part of the trace within the sketch, which is exact, shape (M,).
         weight_decay: What weight decay adds to each eigenvalue, shape (M,); to the trace D times that; NaN if unknown.
         place: Where the density is told, shape (M, G).
         density: Density there; it integrates to 1, shape (M, G).
@@ -72,11 +72,12 @@ class Spectrum(Measured):
         products: Products with the matrix that were used, shape (M,).
     """
 
+    labelled: ClassVar[Mapping[str, str]] = {"checkpoint": "names"}
+
     size: int
     sigma: float
     trace: Array = quantity("nats / theta^2", "sum of all eigenvalues", "checkpoint")
     trace_error: Array = quantity("nats / theta^2", "standard error of the trace", "checkpoint")
-    sketched: Array = quantity("nats / theta^2", "exact part of the trace", "checkpoint")
     weight_decay: Array = quantity("nats / theta^2", "added to each eigenvalue by weight decay", "checkpoint")
     place: Array = quantity("nats / theta^2", "eigenvalue", "checkpoint", "point")
     density: Array = quantity("theta^2 / nats", "density of eigenvalues", "checkpoint", "point")
@@ -166,7 +167,6 @@ def _stacked(
         sigma=sigma,
         trace=np.array([trace.value for trace, _ in found]),
         trace_error=np.array([trace.standard_error for trace, _ in found]),
-        sketched=np.array([trace.sketched for trace, _ in found]),
         weight_decay=np.array(decay),
         place=np.stack([d.grid for d in densities]),
         density=np.stack([d.density for d in densities]),

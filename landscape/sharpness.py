@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -48,6 +48,8 @@ class Sharpness(Measured):
         products: Products with the matrix that were used, shape (M,).
         converged: Whether all K residuals are below tol, shape (M,).
     """
+
+    labelled: ClassVar[Mapping[str, str]] = {"checkpoint": "names"}
 
     engine: str
     tol: float
