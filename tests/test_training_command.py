@@ -17,7 +17,7 @@ DOCUMENT = Path(__file__).parent.parent / "docs" / "methods.md"
 
 def test_methods_are_listed_with_formula_cost_and_source() -> None:
     told = CliRunner().invoke(landscape, ["methods"])
-    rows = json.loads(CliRunner().invoke(landscape, ["methods", "--json"]).stdout)
+    rows = json.loads(CliRunner().invoke(landscape, ["methods", "--json"]).stdout)["methods"]
     assert [row["name"] for row in rows] == list(METHODS)
     for row in rows:
         assert all(row[key] for key in ("what", "formula", "cost", "source"))
