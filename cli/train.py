@@ -77,9 +77,10 @@ def train(
     if as_json:
         emit(told)
     else:
+        told_error = "not evaluated yet" if last != last else f"{last:.2%}" if last <= 1 else f"{last:.4g}"
         state = "" if made.step == made.steps else f" (stopped at step {made.step} of {made.steps})"
         click.echo(
-            f"{out}: {made.method}, test error {last:.2%} (running statistics), cost {made.cost:.4g} × SGD{state}"
+            f"{out}: {made.method}, test error {told_error} (running statistics), cost {made.cost:.4g} × SGD{state}"
         )
 
 
