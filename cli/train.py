@@ -68,8 +68,8 @@ def train(
     order = Order(out, fork, resume, stop_at, save_at, force, choose(device))
     with shown(f"training {out.name}", silent=quiet) as progress:
         made = train_to_file(spec, wanted, order, _silent if quiet else say, progress)
-    error = made.history["test_error"]
-    last = float(error[~error.isnan()][-1]) if (~error.isnan()).any() else float("nan")
+    curve = made.history["test_error"]
+    last = float(curve[~curve.isnan()][-1]) if (~curve.isnan()).any() else float("nan")
     told = {
         "out": str(out), "method": made.method, "step": made.step, "steps": made.steps, "test_error": last,
         "cost": made.cost, "forward": made.forward, "backward": made.backward, "sha256": made.sha256,
@@ -77,11 +77,10 @@ def train(
     if as_json:
         emit(told)
     else:
-        told_error = "not evaluated yet" if last != last else f"{last:.2%}" if last <= 1 else f"{last:.4g}"
+        error = f"{last:.2%}" if last <= 1 else f"{last:.4g}"
+        error = "not evaluated yet" if last != last else f"{error} (running statistics)"
         state = "" if made.step == made.steps else f" (stopped at step {made.step} of {made.steps})"
-        click.echo(
-            f"{out}: {made.method}, test error {told_error} (running statistics), cost {made.cost:.4g} × SGD{state}"
-        )
+        click.echo(f"{out}: {made.method}, test error {error}, cost {made.cost:.4g} × SGD{state}")
 
 
 def _silent(text: str) -> None:
