@@ -11,6 +11,9 @@ from landscape.batchnorm import mode
 from landscape.split import Split
 from landscape.task import Task
 
+BATCH = 500
+"""Examples in a forward pass where nothing else is asked for."""
+
 
 @dataclass(frozen=True)
 class Score:

@@ -16,12 +16,10 @@ from torch import Tensor
 from landscape.batchnorm import batch_statistics, frozen_statistics, layers, mode, recalibrate
 from landscape.checkpoint import Checkpoint
 from landscape.curvature import Objective
-from landscape.evaluate import Score, evaluate, predict
+from landscape.evaluate import BATCH, Score, evaluate, predict
 from landscape.problem import Problem
 from landscape.split import Split
 from landscape.vector import FlatModel, lerp
-
-BATCH = 500
 
 
 class Surface:

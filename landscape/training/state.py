@@ -17,7 +17,7 @@ import landscape
 from landscape.batchnorm import layers, recalibrate
 from landscape.checkpoint import Checkpoint
 from landscape.errors import InputError, UsageError
-from landscape.evaluate import evaluate
+from landscape.evaluate import BATCH, evaluate
 from landscape.options import as_dict
 from landscape.problem import Problem
 from landscape.task import CrossEntropy, Task
@@ -30,8 +30,6 @@ from landscape.training.settings import Settings, complete, resolve
 from landscape.training.sharpness import Told
 from landscape.training.step import Stepper
 from landscape.vector import FlatModel, layout_of
-
-EVALUATION_BATCH = 500
 
 PER_STEP = ("loss", "error", "gradient", "perturbation", "gap")
 """What is recorded at each step: the batch's mean loss and error at the weights before the step, ‖g‖₂ there, ‖ε̂‖₂ and
@@ -92,7 +90,7 @@ class Run:
 
         def loss() -> torch.Tensor:
             self._passes.count(len(held))
-            return evaluate(self._flat.model, held, self._problem.task, EVALUATION_BATCH).loss
+            return evaluate(self._flat.model, held, self._problem.task, BATCH).loss
 
         return SWAD(theta, s, self._per_epoch, loss)
 
@@ -164,7 +162,7 @@ class Run:
         if self.step == self.steps:
             self._finish()
         if self.step in self._evaluated:
-            score = evaluate(self._flat.model, self._problem.test, self._problem.task, EVALUATION_BATCH)
+            score = evaluate(self._flat.model, self._problem.test, self._problem.task, BATCH)
             place = self._evaluated.index(self.step)
             self._history["test_loss"][place] = score.loss
             self._history["test_error"][place] = score.error
@@ -176,7 +174,7 @@ class Run:
             return
         self._flat.theta.copy_(mean)
         if layers(self._flat.model):
-            recalibrate(self._flat.model, self._batches.train, EVALUATION_BATCH)
+            recalibrate(self._flat.model, self._batches.train, BATCH)
             self._passes.count(len(self._batches.train))
 
     def _write(self, first: int) -> None:
