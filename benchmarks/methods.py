@@ -1,7 +1,7 @@
 """Train one small network with every method over seeds and write what came of it.
 
-Every run has the same epochs, batches and learning rate (Adam's apart), Entropy-SGD as many passes as SGD; ρ is each
-method's default and was not searched for. Test error with recomputed BatchNorm statistics; λ₁ is the largest eigenvalue
+Every run has the same epochs, batches and learning rate (Adam's apart), Entropy-SGD as many passes as SGD; ρ is one
+for all methods but those with a scale of their own, and was not searched for per method. Test error with recomputed BatchNorm statistics; λ₁ is the largest eigenvalue
 of the Hessian of the loss on 1000 training images. Runs that are there already are not made again, unfinished
 ones go on, so the study can be stopped at any time.
 
@@ -72,16 +72,19 @@ def measure(made: Checkpoint, steps: int) -> Outcome:
     )
 
 
-def runs(spec: str, directory: Path, names: list[str], seeds: int, epochs: int) -> dict[str, list[Outcome]]:
+def runs(
+    spec: str, directory: Path, names: list[str], seeds: int, common: Mapping[str, Setting]
+) -> dict[str, list[Outcome]]:
     """Train what is missing and measure all, seed by seed, so that a stopped study has whole seeds."""
     directory.mkdir(parents=True, exist_ok=True)
     found: dict[str, list[Outcome]] = {name: [] for name in names}
     steps = 0
     for seed in range(seeds):
         for name in names:
-            own = OWN.get(name, {})
-            length = max(1, epochs // int(str(own.get("inner_steps", 1))))
-            wanted: dict[str, Setting] = {"method": name, "seed": seed, "epochs": length, "evaluations": 1, **own}
+            own = {**METHODS[name].defaults, **OWN.get(name, {})}
+            length = max(1, int(str(common["epochs"])) // int(str(OWN.get(name, {}).get("inner_steps", 1))))
+            wanted: dict[str, Setting] = {"evaluations": 1, **common, **own}
+            wanted |= {"method": name, "seed": seed, "epochs": length}
             began = time.monotonic()
             out = directory / f"{name}-{seed}.pt"
             made = train_to_file(spec, wanted, Order(out, resume=out.exists()), lambda text: None)
@@ -149,16 +152,19 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS), metavar="NAME")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=15)
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--rho", type=float, default=0.05, help="of every method that has no ρ of its own")
     parser.add_argument("--images", type=int, default=10_000, help="training images")
-    parser.add_argument("--network", default="resnet8-w4")
+    parser.add_argument("--network", default="resnet8")
     wanted = parser.parse_args()
     torch.set_num_threads(1)
     spec = f"fashion-mnist:{wanted.data}/{wanted.network}?train_size={wanted.images}"
     names = ["sgd", *(name for name in wanted.methods if name != "sgd")]
-    found = runs(spec, wanted.out, names, wanted.seeds, wanted.epochs)
+    common: dict[str, Setting] = {key: getattr(wanted, key) for key in ("epochs", "batch_size", "rho")}
+    found = runs(spec, wanted.out, names, wanted.seeds, common)
     about = (
-        f"{wanted.network} on {wanted.images} images of Fashion-MNIST, {wanted.epochs} epochs, {wanted.seeds} seeds; "
-        f"{hardware('cpu')}."
+        f"{wanted.network} on {wanted.images} images of Fashion-MNIST, {wanted.epochs} epochs in batches of "
+        f"{wanted.batch_size}, {wanted.seeds} seeds; {hardware('cpu')}."
     )
     text = study(found, about)
     print(text)
