@@ -60,6 +60,11 @@ class Evaluation:
         cost: Cost relative to SGD over the same steps, shape (checkpoints,); NaN for weights from elsewhere.
         epoch_loss: Mean training loss in each epoch, as trained, shape (checkpoints, epochs), NaN where none.
         epoch_error: Mean training error likewise.
+        epoch_gradient: Mean ‖g‖₂ of the batches in each epoch, at the weights before each step, likewise.
+        epoch_perturbation: Mean ‖ε̂‖₂ of the steps of each epoch that perturbed the weights, NaN where none did.
+        relative_radius: ρ/‖w‖₂ at the end of those epochs, NaN where no step perturbed.
+        forward: Forward passes over a batch made by the end of each epoch.
+        backward: Backward passes likewise.
         evaluated: Epochs after which the test data were evaluated, shape (checkpoints, evaluations), NaN where none.
         test_loss: Test loss there.
         test_error: Test error there.
@@ -82,6 +87,11 @@ class Evaluation:
     cost: Array = quantity("1", "cost relative to SGD", "checkpoint")
     epoch_loss: Array = quantity("nats", "training loss during the epoch", "checkpoint", "epoch")
     epoch_error: Array = quantity("1", "training error during the epoch", "checkpoint", "epoch")
+    epoch_gradient: Array = quantity("nats / theta", "norm of the batch's gradient", "checkpoint", "epoch")
+    epoch_perturbation: Array = quantity("theta", "norm of the perturbation", "checkpoint", "epoch")
+    relative_radius: Array = quantity("1", "radius over the norm of theta", "checkpoint", "epoch")
+    forward: Array = quantity("1", "forward passes made", "checkpoint", "epoch")
+    backward: Array = quantity("1", "backward passes made", "checkpoint", "epoch")
     evaluated: Array = quantity("epochs", "epochs made when test data were evaluated", "checkpoint", "evaluation")
     test_loss: Array = quantity("nats", "test loss on the way", "checkpoint", "evaluation")
     test_error: Array = quantity("1", "test error on the way", "checkpoint", "evaluation")
@@ -89,6 +99,8 @@ class Evaluation:
 
 Result = Evaluation
 SPLITS = ("train", "test")
+STEPS = ("loss", "error", "gradient", "perturbation")  # recorded at each step
+RARE = ("relative_radius", "forward", "backward", "evaluated", "test_loss", "test_error")  # at some
 
 
 def compute(
@@ -146,17 +158,28 @@ def compute(
 
 
 def _curves(checkpoint: Checkpoint, n: int) -> dict[str, Array]:
-    """Means over epochs of what was recorded at each step, and the test values."""
+    """Means over epochs of what was recorded at each step, and what was recorded less often."""
     history = {key: value.numpy() for key, value in checkpoint.history.items()}
     epochs = int(checkpoint.settings.get("epochs") or 0)
     per_epoch = max(1, checkpoint.steps // epochs) if epochs else 1
-    steps = {key: history.get(key, np.empty(0)) for key in ("loss", "error")}
+    known = {key: history.get(key, np.empty(0)) for key in (*STEPS, *RARE)}
+    means = {f"epoch_{key}": _present_mean(known[key].reshape(-1, per_epoch)) for key in STEPS}
+    perturbed = np.isfinite(means["epoch_perturbation"])
+    radius = np.resize(known["relative_radius"], len(perturbed)) if perturbed.size else np.empty(0)
     return {
-        **{f"epoch_{key}": v.reshape(-1, per_epoch).astype(float).mean(1) for key, v in steps.items()},
-        "evaluated": history.get("evaluated", np.empty(0)) / per_epoch,
-        "test_loss": history.get("test_loss", np.empty(0)),
-        "test_error": history.get("test_error", np.empty(0)),
+        **means,
+        **{key: known[key] for key in RARE if key not in {"evaluated", "relative_radius"}},
+        "relative_radius": np.where(perturbed, radius, np.nan),
+        "evaluated": known["evaluated"] / per_epoch,
     }
+
+
+def _present_mean(rows: Array) -> Array:
+    """Mean of each row over what is not NaN, NaN where all is."""
+    there = np.isfinite(rows)
+    total = np.where(there, rows, 0.0).astype(float).sum(1)
+    mean: Array = np.divide(total, there.sum(1), out=np.full(len(rows), np.nan), where=there.any(1))
+    return mean
 
 
 def _pad(rows: list[Array]) -> Array:
@@ -204,23 +227,31 @@ def words(*results: Evaluation) -> tuple[str, str]:
 
 CAPTION = (
     "Training curves: thin lines are runs of one seed, thick lines their mean. Training error is the mean over each "
-    "epoch as trained; test error was evaluated with the running statistics of that moment."
+    "epoch as trained, test error was evaluated with the running statistics of that moment; ‖g‖ is the mean norm of "
+    "the batches' gradients, ρ / ‖θ‖ the radius of SAM's steps in parts of the norm of the weights."
 )
 
 
 def figure(*results: Evaluation) -> Figure:
-    """Training loss, and test error, against epochs."""
+    """Training loss, test error, gradient norm and relative radius against epochs."""
     from plotly.subplots import make_subplots
 
     from landscape.style import layout
 
-    drawn = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.06)
+    perturbed = any(np.isfinite(r.relative_radius).any() for r in results)
+    rows = 4 if perturbed else 3
+    drawn = make_subplots(rows=rows, cols=1, shared_xaxes=True, vertical_spacing=0.045)
     for i in range(len(results[0].names)):
         epochs = [np.arange(1, r.epoch_loss.shape[1] + 1) for r in results]
-        _draw(drawn, 1, i, results, [(x, r.epoch_loss[i]) for x, r in zip(epochs, results, strict=True)])
+        for row, key in ((1, "epoch_loss"), (3, "epoch_gradient"), (4, "relative_radius")):
+            curves = [getattr(r, key)[i] for r in results]
+            if row <= rows and any(np.isfinite(curve).any() for curve in curves):
+                _draw(drawn, row, i, results, list(zip(epochs, curves, strict=True)))
         _draw(drawn, 2, i, results, [(r.evaluated[i], r.test_error[i]) for r in results])
-    layout(drawn, ("", "epochs"), ("training loss (nats)", "test error"), log=("y",), height=560)
-    drawn.update_yaxes(tickformat=".1%", row=2, col=1)
+    titles = ("training loss (nats)", "test error", "‖g‖ (nats/θ)", "ρ / ‖θ‖")[:rows]
+    layout(drawn, (*("",) * (rows - 1), "epochs"), titles, log=("y", "y3"), height=200 * rows + 60)
+    drawn.update_yaxes(type="linear", rangemode="tozero", tickformat=".0%", row=2, col=1)
+    drawn.update_traces(mode="lines+markers", marker={"size": 4}, selector={"yaxis": "y4"})  # SAM in some epochs alone
     return drawn
 
 

@@ -18,6 +18,7 @@ from landscape import store
 from landscape.errors import InputError
 from landscape.report import Finding, Page, Panel, Section, Table
 from landscape.result import Provenance
+from landscape.training.methods import labels
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,9 @@ def _terms(one: Stored) -> dict[str, str]:
     """All that must agree for two results to be runs of one experiment: everything but the training seeds."""
     p = one.provenance
     trained = [{k: v for k, v in settings.items() if k != "seed"} for settings in p.trained.values()]
-    settings = {f"{k} of {name}": v for name, each in zip(p.trained, trained, strict=True) for k, v in each.items()}
+    methods = tuple(str(each.get("method", "")) for each in trained)
+    names = labels(tuple(p.trained), methods)  # methods where they tell: files of several seeds differ in name
+    settings = {f"{k} of {name}": v for name, each in zip(names, trained, strict=True) for k, v in each.items()}
     terms = {"problem": _short(p.problem), "data": p.data[:8], "dtype": p.dtype, **p.options, **settings}
     return {key: str(value) for key, value in terms.items()}
 

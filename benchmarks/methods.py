@@ -1,9 +1,9 @@
 """Train one small network with every method over seeds and write what came of it.
 
 Every run has the same epochs, batches and learning rate (Adam's apart), Entropy-SGD as many passes as SGD; ρ is one
-for all methods but those with a scale of their own, and was not searched for per method. Test error with recomputed BatchNorm statistics; λ₁ is the largest eigenvalue
-of the Hessian of the loss on 1000 training images. Runs that are there already are not made again, unfinished
-ones go on, so the study can be stopped at any time.
+for all methods but those with a scale of their own, and was not searched for per method. Test error with recomputed
+BatchNorm statistics; λ₁ is the largest eigenvalue of the Hessian of the loss on 1000 training images. Runs that are
+there already are not made again, unfinished ones go on, so the study can be stopped at any time.
 
     python benchmarks/methods.py DIR_OF_FASHION_MNIST --out RUNS [--write docs/methods.md] [--seeds N] [--epochs N]
 """

@@ -34,6 +34,7 @@ _METHODS = "\n".join(f"  {m.name:<13} {m.text}; cost {m.cost}" for m in METHODS.
 @click.option("--resume", is_flag=True, help="go on with --out where it stopped; the result is the same bit for bit")
 @click.option("--stop-at", type=click.IntRange(min=1), help="stop at this step; go on later with --resume")
 @click.option("--save-at", multiple=True, metavar="STEP", help="keep OUT@STEP.pt; a step or 'switch'; repeatable")
+@click.option("--save-every", type=click.IntRange(min=1), metavar="STEPS", help="keep OUT@STEP.pt every so many steps")
 @click.option("--settings", type=click.Path(path_type=Path), help="TOML file of settings")
 @click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="a setting; repeatable, over the file")
 @options.from_fields(Settings)
@@ -47,6 +48,7 @@ def train(
     resume: bool,
     stop_at: int | None,
     save_at: tuple[str, ...],
+    save_every: int | None,
     settings: Path | None,
     pairs: tuple[str, ...],
     device: str,
@@ -65,7 +67,7 @@ def train(
     from landscape.training.files import Order, train_to_file
 
     wanted = options.layered(settings, pairs, flags)
-    order = Order(out, fork, resume, stop_at, save_at, force, choose(device))
+    order = Order(out, fork, resume, stop_at, save_at, save_every or 0, force, choose(device))
     with shown(f"training {out.name}", silent=quiet) as progress:
         made = train_to_file(spec, wanted, order, _silent if quiet else say, progress)
     curve = made.history["test_error"]

@@ -177,6 +177,16 @@ def test_evaluation_holds_what_training_recorded(pair: Pair) -> None:
     assert found.test_error[0, -1] == pytest.approx(float(found.stored_error[0, 1]))
     assert found.cost.tolist() == [1.0, 1.4]
     assert found.evaluated[0, -1] == 10
+    assert found.forward[:, -1].tolist() == [c.forward for c in pair.checkpoints]
+    assert found.backward[1, -1] == pair.checkpoints[1].backward
+    assert np.isnan(found.epoch_perturbation[0]).all()
+    assert np.isnan(found.relative_radius[0]).all()
+    perturbed = np.isfinite(found.epoch_perturbation[1])  # SAM in the last four of ten epochs, on the sphere of ρ
+    assert perturbed.tolist() == [False] * 6 + [True] * 4
+    rho = float(str(pair.checkpoints[1].settings["rho"]))
+    assert found.epoch_perturbation[1, perturbed] == pytest.approx(rho, rel=1e-5)
+    assert found.relative_radius[1, -1] == pytest.approx(rho / found.norm[1], rel=1e-5)
+    assert found.epoch_gradient[0, 3] == pytest.approx(float(history["gradient"][30:40].double().mean()))
 
 
 def test_analyses_change_nothing(pair: Pair) -> None:

@@ -57,3 +57,14 @@ def test_a_wrong_composition_is_refused_in_one_line(tmp_path: Path) -> None:
     told = CliRunner().invoke(landscape, words)
     assert told.exit_code == 2
     assert "normalisation layers" in told.output
+
+
+def test_states_are_kept_at_regular_steps_and_are_those_of_a_run_stopped_there(tmp_path: Path) -> None:
+    words = ["train", "digits/mlp", "--epochs", "2", "--batch-size", "100", "--quiet", "--device", "cpu", "--out"]
+    done = CliRunner().invoke(landscape, [*words, str(tmp_path / "a.pt"), "--save-every", "5", "--save-at", "6"])
+    assert done.exit_code == 0, done.output
+    whole = checkpoints.load(tmp_path / "a.pt")
+    kept = sorted(int(path.stem.partition("@")[2]) for path in tmp_path.glob("a@*.pt"))
+    assert kept == sorted({*range(5, whole.steps, 5), 6})
+    assert CliRunner().invoke(landscape, [*words, str(tmp_path / "b.pt"), "--stop-at", "5"]).exit_code == 0
+    assert torch.equal(checkpoints.load(tmp_path / "a@5.pt").theta, checkpoints.load(tmp_path / "b.pt").theta)

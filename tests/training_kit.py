@@ -102,9 +102,9 @@ class Kit:
         return self.stepper.step(t, self.lr)
 
 
-def kit(problem: Problem, chosen: Settings, lr: float = 0.0) -> Kit:
-    """Pieces in float64; with lr = 0 the gradient of a step can be read where it was taken."""
-    flat = FlatModel(problem.build(chosen.seed, dtype=torch.float64))
-    batches = Batches(problem.to("cpu", torch.float64), chosen)
+def kit(problem: Problem, chosen: Settings, lr: float = 0.0, dtype: torch.dtype = torch.float64) -> Kit:
+    """Pieces, in float64 unless asked; with lr = 0 the gradient of a step can be read where it was taken."""
+    flat = FlatModel(problem.build(chosen.seed, dtype=dtype))
+    batches = Batches(problem.to("cpu", dtype), chosen)
     passes = Passes(flat, CrossEntropy(), batches.size, chosen.precision)
     return Kit(flat, passes, batches, Stepper(chosen, len(problem.train), passes, batches), lr)

@@ -33,6 +33,7 @@ class Order:
         resume: Whether to go on with `out`.
         stop_at: Step to stop at.
         save_at: Steps to keep, "switch" for step E.
+        save_every: Every how many steps one is kept; 0 for none.
         force: Whether `out` may be replaced.
         device: Where to train.
     """
@@ -42,6 +43,7 @@ class Order:
     resume: bool = False
     stop_at: int | None = None
     save_at: tuple[str, ...] = ()
+    save_every: int = 0
     force: bool = False
     device: str = "cpu"
 
@@ -157,7 +159,8 @@ def _steps_to_keep(order: Order, settings: Settings, problem: Problem, done: int
                 f"--save-at {word} is no step of this run", f"give a step in {done + 1} to {steps}, or 'switch'"
             )
         kept[step] = order.out.with_name(f"{order.out.stem}@{step}.pt")
-    return kept
+    periodic = range(order.save_every, steps, order.save_every) if order.save_every else ()
+    return kept | {step: order.out.with_name(f"{order.out.stem}@{step}.pt") for step in periodic if step > done}
 
 
 def _refuse(order: Order, kept: Mapping[int, Path]) -> None:

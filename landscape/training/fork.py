@@ -10,7 +10,7 @@ from landscape.training.settings import Settings, complete, resolve
 
 _ALWAYS = (
     "seed", "epochs", "batch_size", "lr", "momentum", "nesterov", "weight_decay", "m", "clip", "label_smoothing",
-    "label_noise", "cutout", "precision", "channels_last",
+    "label_noise", "cutout", "precision", "compile", "channels_last",
 )  # fmt: skip
 """Settings that steer every step."""
 

@@ -16,7 +16,10 @@ from torch import Tensor, nn
 
 from landscape.batchnorm import frozen_statistics
 from landscape.task import Task
+from landscape.training.scaler import Scaler
 from landscape.vector import FlatModel
+
+LOW = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 UNIT = 1000
 """Passes are counted in whole thousandths of an example, so that no rounding ever enters."""
@@ -43,23 +46,32 @@ class Passes:
         flat: The network.
         task: Loss and error.
         parameters: The network's trainable tensors, in the order of theta.
+        scaler: Scales losses in fp16, else None.
     """
 
-    def __init__(self, flat: FlatModel, task: Task, batch_size: int, precision: str = "fp32") -> None:
+    def __init__(
+        self, flat: FlatModel, task: Task, batch_size: int, precision: str = "fp32", compiled: bool = False
+    ) -> None:
         """Keep what a pass needs.
 
         Args:
             flat: The network, flattened.
             task: Loss and error.
             batch_size: B, the examples of a pass that counts 1.
-            precision: "fp32", or "bf16" for autocast.
+            precision: "fp32", or "bf16" or "fp16" for autocast.
+            compiled: Whether the network goes through torch.compile; on a GPU its passes are then CUDA graphs, one for
+                each kind of pass, which stays valid since parameters never move.
         """
         self.flat = flat
         self.task = task
         self.parameters = [p for p in flat.model.parameters() if p.requires_grad]
         self._batch = batch_size
-        self._low = precision == "bf16"
+        self._low = LOW.get(precision)
         self._cuda = flat.theta.device.type == "cuda"
+        self._graphs = compiled and self._cuda
+        mode = "reduce-overhead" if self._graphs else "default"
+        self._network = torch.compile(flat.model, dynamic=False, mode=mode) if compiled else flat.model
+        self.scaler = Scaler(flat.theta.device) if precision == "fp16" else None
         self._weights = torch.empty(0)
         self._forward = self._backward = 0
 
@@ -96,12 +108,11 @@ class Passes:
         torch.default_generator.manual_seed(seed)
         if self._cuda:
             torch.cuda.manual_seed(seed)
-        if self._low:
-            with torch.autocast(self.flat.theta.device.type, torch.bfloat16):
-                output = self.flat.model(inputs)
-            output = output.to(self.flat.theta.dtype)
-        else:
-            output = self.flat.model(inputs)
+        if self._graphs:
+            torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
+        with torch.autocast(self.flat.theta.device.type, self._low, enabled=self._low is not None):
+            output = self._network(inputs)
+        output = output.to(self.flat.theta.dtype)
         self._forward += UNIT * targets.shape[0]
         return self.task.losses(output, targets), output
 
@@ -120,7 +131,10 @@ class Passes:
         self.flat.gradient.zero_()
         losses, output = self.losses(inputs, targets, seed)
         if losses.requires_grad:
-            losses.backward(self._even(losses) if weights is None else weights)  # type: ignore[no-untyped-call]
+            shares = self._even(losses) if weights is None else weights
+            losses.backward(self.scaler.scaled(shares) if self.scaler else shares)  # type: ignore[no-untyped-call]
+            if self.scaler:
+                self.scaler.unscale(self.flat.gradient)
         self._backward += UNIT * targets.shape[0]
         with torch.no_grad():
             losses = losses.detach()

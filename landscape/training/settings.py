@@ -78,7 +78,11 @@ class Settings:
     label_smoothing: float = option(0.0, "part of each training target spread over all classes", low=0.0, high=1.0)
     label_noise: float = option(0.0, "part of the training labels replaced by another class", low=0.0, high=1.0)
     cutout: int = option(0, "side in pixels of a square blanked in each training image", low=0)
-    precision: str = option("fp32", "of forward and backward passes; weights stay fp32", choices=("fp32", "bf16"))
+    precision: str = option(
+        "fp32", "of forward and backward passes; weights stay fp32, losses are scaled in fp16",
+        choices=("fp32", "bf16", "fp16"),
+    )  # fmt: skip
+    compile: bool = option(False, "torch.compile the network; on a GPU as CUDA graphs")
     channels_last: bool = option(False, "images as NHWC in memory; theta keeps its order")
     switch: float = option(0.75, "part E/T of the steps after which a method switches", low=0.0, high=1.0)
     period: int = option(20, "n: a method uses SAM every n-th step", low=1)

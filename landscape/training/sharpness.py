@@ -54,6 +54,11 @@ class Sharpness:
                 f"combine={settings.part('combine')} needs the whole gradient, ESAM's code computes a part of it",
                 "add --variant paper",
             )
+        if settings.compile and settings.part("mask") == "swp" and settings.variant == "code":
+            raise UsageError(
+                f"{settings.method} leaves out other tensors at every step, and each choice would be compiled anew",
+                "leave out --compile, or add --variant paper",
+            )
         self._selective = settings.part("select") == "sds" and settings.gamma < 1
         self._saved = torch.empty_like(self._flat.theta)
         self._clean = torch.empty_like(self._flat.theta) if self._combine else None

@@ -35,6 +35,12 @@ PER_STEP = ("loss", "error", "gradient", "perturbation", "gap")
 """What is recorded at each step: the batch's mean loss and error at the weights before the step, ‖g‖₂ there, ‖ε̂‖₂ and
 L(w + ε̂) − L(w) where weights were perturbed."""
 
+PER_EPOCH = ("relative_radius", "forward", "backward")
+"""What is recorded at the end of each epoch: ρ/‖w‖₂, and the passes over a batch made so far."""
+
+TESTED = ("test_loss", "test_error")
+"""What is recorded whenever the test data are evaluated."""
+
 
 class Run:
     """A run at some step.
@@ -61,7 +67,8 @@ class Run:
         self._schedule = settings.schedule(self._n)
         self._flat = FlatModel(problem.build(settings.seed, device))
         self._batches = Batches(self._problem, settings)
-        self._passes = Passes(self._flat, _task(problem.task, settings), self._batches.size, settings.precision)
+        task = _task(problem.task, settings)
+        self._passes = Passes(self._flat, task, self._batches.size, settings.precision, settings.compile)
         self._stepper = Stepper(settings, self._n, self._passes, self._batches)
         self._per_epoch = self._batches.per_epoch
         self._average = self._make_average()
@@ -72,8 +79,8 @@ class Run:
         evaluated = {round((i + 1) * settings.epochs / settings.evaluations) for i in range(settings.evaluations)}
         self._evaluated = [epoch * self._per_epoch for epoch in sorted(evaluated) if epoch > 0]  # steps
         self._history = {key: torch.full((self.steps,), math.nan, device=device) for key in PER_STEP}
-        for key, length in (("test_loss", len(self._evaluated)), ("test_error", len(self._evaluated)),
-                            ("relative_radius", settings.epochs)):  # fmt: skip
+        rare = dict.fromkeys(PER_EPOCH, settings.epochs) | dict.fromkeys(TESTED, len(self._evaluated))
+        for key, length in rare.items():
             self._history[key] = torch.full((length,), math.nan, dtype=torch.float64, device=device)
         if start is not None:
             self._go_on_from(start)
@@ -112,7 +119,7 @@ class Run:
         self._passes.go_on_from(start.forward, start.backward)
         for key, values in self._history.items():
             old = start.history.get(key)
-            if old is not None and key in {"test_loss", "test_error"}:
+            if old is not None and key in TESTED:
                 self._take_over(values, old, start)
             elif old is not None:
                 common = min(len(old), len(values))
@@ -158,9 +165,11 @@ class Run:
         if self.step == first or self.step % self._per_epoch:
             return
         relative = radius(self._settings, self._n, self.step - 1) / torch.linalg.vector_norm(self._flat.theta)
-        self._history["relative_radius"][self.step // self._per_epoch - 1] = relative
         if self.step == self.steps:
             self._finish()
+        ended = self.step // self._per_epoch - 1
+        for key, value in zip(PER_EPOCH, (relative, self._passes.forward, self._passes.backward), strict=True):
+            self._history[key][ended] = value
         if self.step in self._evaluated:
             score = evaluate(self._flat.model, self._problem.test, self._problem.task, BATCH)
             place = self._evaluated.index(self.step)
@@ -191,11 +200,12 @@ class Run:
         return bool(losses & torch.isfinite(self._flat.theta).all())
 
     def words(self) -> str:
-        """Loss and error of the epoch so far, for progress."""
+        """Method in use, loss and error of the epoch so far, and learning rate, for progress."""
         first = (self.step - 1) // self._per_epoch * self._per_epoch
         loss, error = (float(self._history[k][first : self.step].mean()) for k in ("loss", "error"))
         kind = "SAM" if self._schedule(self.step - 1) else self._settings.part("optimizer")
-        return f"{self._settings.method} ({kind} step)  loss {loss:.4f}  error {error:.2%}"
+        lr = learning_rate(self._settings, self._n, self.step - 1)
+        return f"{self._settings.method} ({kind} step)  loss {loss:.4f}  error {error:.2%}  lr {lr:.3g}"
 
     def checkpoint(self) -> Checkpoint:
         """The state as it is now, copied to the CPU."""

@@ -88,6 +88,7 @@ class Stepper:
         self._gradient = make_gradient(settings, n, passes, batches)
         self._flat = passes.flat
         self._clip = settings.clip
+        self._scaler = passes.scaler
 
     def step(self, t: int, lr: float) -> Told:
         """Make step t with learning rate lr.
@@ -100,18 +101,29 @@ class Stepper:
             What was seen, 0-dimensional on the device: loss and error of the batch at the weights before the step, norm
             of the gradient there, and where weights were perturbed the length of the perturbation.
         """
+        before = {key: value.clone() for key, value in self._live().items()} if self._scaler else {}
         told = self._gradient(t)
         if self._clip:
             length = torch.linalg.vector_norm(self._flat.gradient)
             self._flat.gradient.mul_((self._clip / length).clamp(max=1.0).nan_to_num(1.0))
         self.optimizer.param_groups[0]["lr"] = lr
         self.optimizer.step()
+        if self._scaler:
+            self._scaler.settle(self._live, before)
         return told
+
+    def _live(self) -> dict[str, Tensor]:
+        """What a step changes, by name: the tensors themselves."""
+        return {"theta": self._flat.theta} | self._tensors()
+
+    def _tensors(self) -> dict[str, Tensor]:
+        own = self.optimizer.state_dict()["state"].get(0, {})
+        return {key: value for key, value in own.items() if isinstance(value, Tensor)} | self._gradient.state()
 
     def state(self) -> dict[str, Tensor]:
         """State of the optimizer under torch's names, and of the parts under dotted ones, on the CPU."""
-        own = self.optimizer.state_dict()["state"].get(0, {})
-        tensors = {key: value for key, value in own.items() if isinstance(value, Tensor)} | self._gradient.state()
+        scaler = self._scaler.state() if self._scaler else {}
+        tensors = self._tensors() | {f"scaler.{key}": value for key, value in scaler.items()}
         return {key: value.detach().cpu().clone() for key, value in tensors.items()}
 
     def load(self, state: Mapping[str, Tensor]) -> None:
@@ -124,3 +136,6 @@ class Stepper:
         if own:
             self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": {0: own}})
         self._gradient.load({key: value for key, value in state.items() if "." in key})
+        scaler = {key.removeprefix("scaler."): v for key, v in state.items() if key.startswith("scaler.")}
+        if self._scaler and scaler:
+            self._scaler.load(scaler)
