@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from landscape.problem import Problem
 
 REPORT = "report.html"
+PAIRWISE = tuple(analysis for analysis in REGISTRY if analysis.TAKES[0] <= 2 <= analysis.TAKES[1])
 
 
 def compare(
@@ -56,15 +57,15 @@ def compare(
     """
     if bool((checkpoints[0].theta == checkpoints[1].theta).all()):
         raise UsageError(f"{paths[0]} and {paths[1]} hold the same weights", "compare two different checkpoints")
-    outs = [directory / f"{analysis.NAME}.h5" for analysis in REGISTRY]
+    outs = [directory / f"{analysis.NAME}.h5" for analysis in PAIRWISE]
     for path in (*outs, directory / REPORT):
         refuse_existing(path, force)
     make_directory(directory)
-    for done, (analysis, out) in enumerate(zip(REGISTRY, outs, strict=True)):
+    for done, (analysis, out) in enumerate(zip(PAIRWISE, outs, strict=True)):
         options: object = make(analysis.Options, {"batch_size": batch_size})
 
         def inner(part: int, whole: int, text: str, done: int = done, name: str = analysis.NAME) -> None:
-            progress(100 * done + 100 * part // max(whole, 1), 100 * len(REGISTRY), f"{name}: {text}")
+            progress(100 * done + 100 * part // max(whole, 1), 100 * len(PAIRWISE), f"{name}: {text}")
 
         ask(
             analysis, problem, checkpoints, paths, options, out,

@@ -21,6 +21,7 @@ QUICK = {
     "interpolate": ["--points", "7", "--low", "-1", "--high", "2"],
     "hessian": ["--top", "2"],
     "along": ["--top", "1", "--points", "3"],
+    "escape": ["--walks", "2", "--budget", "3", "--rho", "0,0.3", "--threshold", "0.5"],
     "spectrum": ["--sketch", "2", "--samples", "3", "--starts", "2", "--steps", "6"],
     "asymmetry": ["--points", "4", "--gaussian", "1", "--eigenvectors", "0"],
 }
@@ -28,6 +29,8 @@ QUICK = {
 
 def words(analysis: Analysis, pair: Pair) -> list[str]:
     a, b = map(str, pair.paths)
+    if analysis.TAKES[1] == 1:
+        return [analysis.NAME, a]
     return [analysis.NAME, a, "--toward", b] if analysis.NAME == "asymmetry" else [analysis.NAME, a, b]
 
 
