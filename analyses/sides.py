@@ -28,6 +28,10 @@ CAPTION = (
 )
 
 
+RESOLUTION = 0.05
+"""Log ratios closer to 0 say nothing: minimum and radius are known to a few per cent."""
+
+
 def null_of(r: Asymmetry, line: int, family: str = "Gaussian") -> Array:
     """Log rise ratios of a family under the rule of one line, those that were found."""
     rule = r.rules[line]
@@ -88,7 +92,9 @@ def words(*results: Asymmetry) -> tuple[str, str]:
 
 
 def _clear(usable: Array, null: Array) -> bool:
-    """Whether all runs agree on the sign, and their mean is beyond 95 % of the Gaussian null in size."""
+    """Whether all runs agree on the sign, and their mean is beyond resolution and 95 % of the Gaussian null in size."""
+    if abs(usable.mean()) < RESOLUTION:
+        return False
     same = bool((np.sign(usable) == np.sign(usable.mean())).all())
     return same and bool(not null.size or (np.abs(null) < abs(usable.mean())).mean() >= 0.95)
 
@@ -163,7 +169,7 @@ def figure(*results: Asymmetry) -> Figure:
     _map(drawn, results)
     unit = "θ" if first.metric == "euclidean" else f"{first.metric} norms"
     layout(
-        drawn, (f"ℓ − ℓ₀ (units of {unit})", "log rise ratio", "ζ / r of the map"),
+        drawn, (f"ℓ − ℓ₀ (units of {unit})", "log rise ratio", "ζ / radius, in the cells the largest c"),
         ("rise of the loss (nats)", "", "radius / r"), height=820,
     )  # fmt: skip
     drawn.add_vline(x=0, line={"color": NEUTRAL, "dash": "dot", "width": 1}, row=1, col=1)

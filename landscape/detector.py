@@ -136,6 +136,9 @@ def detect(start: Stand, metric: Metric, direction: Tensor, terms: Terms, other:
     r = valley.radius
     noise = Noise(line, valley.centre, [p * r for p in _PROBES], other, terms.population)
     slopes = Slopes(line, valley.centre, [p * r for p in terms.parts], noise)
+    interval, ball = (terms.chosen * r, r), (metric, terms.neighbourhood)
+    count = terms.neighbours
+    around = neighbourhood(line, valley.centre, interval, ball, count, terms.seed, noise) if count else None
     held = line.held_out([valley.centre + p * r for p in HELD])
     ratio, error = paired_log_ratio(held[0] - held[4], held[8] - held[4])
     return Direction(
@@ -147,34 +150,37 @@ def detect(start: Stand, metric: Metric, direction: Tensor, terms: Terms, other:
         held_out=held.mean(1),
         held_out_ratio=ratio,
         held_out_error=error,
-        around=neighbourhood(line, valley, metric, terms, noise) if terms.neighbours else None,
+        around=around,
     )
 
 
-def neighbourhood(line: Ray, valley: Valley, metric: Metric, terms: Terms, noise: Noise) -> Neighbourhood:
+def neighbourhood(
+    line: Ray, centre: float, interval: tuple[float, float], ball: tuple[Metric, float], count: int, seed: int,
+    noise: Callable[[float], float],
+) -> Neighbourhood:  # fmt: skip
     """Whether u is asymmetric at points of B(R′) too: at w* + v − ⟨v, u⟩u, the same ζ and r, nothing recentred.
 
     Args:
         line: The line through the checkpoint.
-        valley: What was measured on it.
-        metric: What v is drawn in.
-        terms: How many points, R′, ζ.
-        noise: Errors of the slopes, taken to be those of the line that was not moved.
+        centre: ℓ₀, its minimum.
+        interval: ζ and r.
+        ball: What v is drawn in: metric, and R′ in its units.
+        count: How many points, at least 1.
+        seed: Seed of the points.
+        noise: Standard error of slopes, taken to be that of the line that was not moved.
 
     Returns:
         What holds at all points, and at how many.
 
     Source: thesis, assumption 2.3.4.
     """
-    generator = torch.Generator().manual_seed(terms.seed)
-    at, r = line.point(valley.centre), valley.radius
+    generator = torch.Generator().manual_seed(seed)
+    metric, radius = ball
     found = []
-    for _ in range(terms.neighbours):
-        moved = metric.without(metric.in_ball(terms.neighbourhood, generator), line.direction)
-        slopes = Slopes(
-            Ray(line.start, line.direction, at + moved), 0.0, error=lambda x: noise(valley.centre + x), budget=4
-        )
-        found.append(slopes.between(terms.chosen * r, r))
+    for _ in range(count):
+        moved = line.point(centre) + metric.without(metric.in_ball(radius, generator), line.direction)
+        ray = Ray(line.start, line.direction, moved)
+        found.append(Slopes(ray, 0.0, error=lambda x: noise(centre + x), budget=4).between(*interval))
     valleys = all(sides.is_valley for sides in found)
     common = min(sides.behind.low for sides in found) / max(sides.ahead.high for sides in found)
     return Neighbourhood(

@@ -59,7 +59,7 @@ class Metric:
     def in_ball(self, radius: float, generator: torch.Generator) -> Tensor:
         """A point drawn evenly from the ball of a radius in this metric, in the units of theta, shape (D,)."""
         drawn = torch.randn(self.block.numel(), generator=generator, dtype=torch.float64)
-        part = float(torch.rand((), generator=generator, dtype=torch.float64)) ** (1 / drawn.numel())
+        part = float(torch.rand((), generator=generator, dtype=torch.float64) ** (1 / drawn.numel()))
         return self.scale * drawn * (radius * part / float(drawn.norm()))
 
     def without(self, vector: Tensor, direction: Tensor) -> Tensor:
