@@ -4,6 +4,7 @@ For each seed one SGD run is trained, and two runs that leave it at the switch: 
 (SGD→SAM), and SGD in another order (SGD′). Along the unit vectors SGD→SAM − SGD and SGD′ − SGD the log rise ratio of
 the training loss is taken about the minimum on the line, by the same rule and to the same mean rise of 0.5 nats. The
 claim is a log ratio of −1 or less along the first in every seed, the control one within ±0.5 along the second.
+
 What is in the directory already is not made again.
 
     python benchmarks/valleys.py [SPEC ...] --out DIR [--seeds N] [--epochs N] [--write docs/valleys.md]
@@ -35,6 +36,7 @@ from landscape.device import choose
 from landscape.opening import open_checkpoints
 from landscape.training.files import Order, train_to_file
 from landscape.types import Setting
+from landscape.wording import number
 
 CLAIM, CONTROL = -1.0, 0.5
 PAIRS = {"sgd-sam": "SGD→SAM − SGD", "sgd-other": "SGD′ − SGD"}
@@ -101,7 +103,7 @@ def row(name: str, results: Sequence[Asymmetry], line: int) -> str:
     cells = [
         PAIRS[name],
         results[0].rules[line],
-        spread([r.distance for r in results]),
+        number(float(np.mean([r.distance for r in results]))),
         spread(ratios.tolist()),
         spread(decayed.tolist()),
         spread([r.held_out_ratio[line] for r in results]),
@@ -115,7 +117,7 @@ def row(name: str, results: Sequence[Asymmetry], line: int) -> str:
 def table(found: dict[str, list[Asymmetry]]) -> str:
     """All pairs and rules, and the null."""
     lines = [
-        "| direction | BatchNorm | length (θ) | log rise ratio | with weight decay | test | bar met in seeds | "
+        "| direction | BatchNorm | mean length (θ) | log rise ratio | with weight decay | test | bar met in seeds | "
         "largest c\\* of the map | asymmetric by definition |",
         "|" + "---|" * 9,
     ]
@@ -141,6 +143,20 @@ def seeds_table(found: dict[str, list[Asymmetry]]) -> str:
     return "\n".join(lines)
 
 
+def verdict(found: dict[str, list[Asymmetry]]) -> str:
+    """Claim against control, seed by seed, and the control against random directions."""
+    claimed, control = (np.array([r.log_ratio[0] for r in results]) for results in found.values())
+    apart = claimed - control
+    null = np.abs(np.concatenate([null_of(r, 0) for r in found["sgd-sam"]]))
+    usual = float(np.quantile(null, 0.95))
+    inside = [int((np.abs(values) <= usual).sum()) for values in (control, claimed)]
+    return (
+        f"SAM's ratio is below the control's of the same seed in {int((apart < 0).sum())} of {len(apart)} seeds, by "
+        f"{spread((-apart).tolist())}. 95 % of the Gaussian directions are within ±{usual:.2f}: so are {inside[0]} of "
+        f"{len(control)} controls, and {inside[1]} of {len(claimed)} ratios along SGD→SAM − SGD."
+    )
+
+
 def short(spec: str) -> str:
     """A spec without its directory."""
     kind, _, place = spec.partition(":")
@@ -161,7 +177,7 @@ def study(spec: str, arguments: argparse.Namespace, device: str) -> str:
     report.write(page([s for group in stored.values() for s in group]), directory / "report.html", force=True)
     found: dict[str, list[Asymmetry]] = {name: [s.result for s in group] for name, group in stored.items()}
     head = f"## {short(spec)}\n\n{arguments.seeds} seeds; {hardware(device)}."
-    return f"{head}\n\n{table(found)}\n\n{seeds_table(found)}"
+    return f"{head}\n\n{table(found)}\n\n{verdict(found)}\n\n{seeds_table(found)}"
 
 
 def main() -> None:

@@ -15,10 +15,14 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from landscape.result import Array
+
+if TYPE_CHECKING:
+    from scipy.interpolate import CubicSpline
 
 _FINE = 400
 """Places at which a maximum over an interval is taken; the functions are splines through far fewer points."""
@@ -91,6 +95,13 @@ def rho_range(c: float, p: float, gap: float, radius: float, shift: float) -> tu
     return 4 * (c + 1) * gap / ((c - 1) ** 2 * p), (c + 1) / (c - 1) * min(radius - shift, shift)
 
 
+def _lowest(spline: CubicSpline, points: Array) -> float:
+    """Where a cubic spline is smallest: a root of its derivative, or an end."""
+    flat = spline.derivative().roots(extrapolate=False)
+    candidates = np.concatenate([points[[0, -1]], flat[np.isfinite(flat)]])
+    return float(candidates[np.argmin(spline(candidates))])
+
+
 @dataclass(frozen=True)
 class Profile:
     """Training and test loss on a line, between its points by cubic splines.
@@ -106,7 +117,7 @@ class Profile:
     test: Array
 
     @cached_property
-    def _splines(self) -> tuple[Callable[[Array], Array], Callable[[Array], Array]]:
+    def _splines(self) -> tuple[CubicSpline, CubicSpline]:
         from scipy.interpolate import CubicSpline
 
         return CubicSpline(self.offset, self.train), CubicSpline(self.offset, self.test)
@@ -114,8 +125,8 @@ class Profile:
     @cached_property
     def minima(self) -> tuple[float, float]:
         """Where training and test loss are smallest on the line."""
-        x = np.linspace(self.offset[0], self.offset[-1], 4 * _FINE + 1)
-        return tuple(float(x[np.argmin(spline(x))]) for spline in self._splines)  # type: ignore[return-value]
+        train, test = self._splines
+        return _lowest(train, self.offset), _lowest(test, self.offset)
 
     @cached_property
     def error(self) -> float:
