@@ -160,11 +160,14 @@ def figure(*results: Asymmetry) -> Figure:
     from landscape.style import NEUTRAL, layout
 
     first = results[0]
+    several = len(results) > 1
     drawn = make_subplots(
         rows=3, cols=1, vertical_spacing=0.11, row_heights=[0.52, 0.2, 0.28], specs=[[{}], [{}], [{"type": "heatmap"}]]
     )
     for run, r in enumerate(results):
-        _valley(drawn, r, shown=run == 0)
+        _valley(drawn, r, shown=run == 0, width=1 if several else 2)
+    if several:
+        _mean(drawn, results)
     _strip(drawn, results)
     _map(drawn, results)
     unit = "θ" if first.metric == "euclidean" else f"{first.metric} norms"
@@ -179,14 +182,14 @@ def figure(*results: Asymmetry) -> Figure:
     return drawn
 
 
-def _valley(drawn: Figure, r: Asymmetry, shown: bool) -> None:
+def _valley(drawn: Figure, r: Asymmetry, shown: bool, width: int) -> None:
     """Training loss as a line, test loss as points, the checkpoints as marks."""
     from landscape.style import NEUTRAL, TEST, TRAIN, plain
 
     middle, held = r.loss.shape[1] // 2, len(r.part) // 2
     drawn.add_scatter(
         x=r.offset[0], y=r.loss[0] - r.loss[0, middle], mode="lines", name="training loss", legendgroup="train",
-        showlegend=shown, line={"color": TRAIN, "width": 2}, row=1, col=1,
+        showlegend=shown, line={"color": TRAIN, "width": width}, row=1, col=1,
     )  # fmt: skip
     drawn.add_scatter(
         x=r.part * r.radius[0], y=r.held_out[0] - r.held_out[0, held], mode="markers", name="test loss",
@@ -203,18 +206,37 @@ def _valley(drawn: Figure, r: Asymmetry, shown: bool) -> None:
     )  # fmt: skip
 
 
+def _mean(drawn: Figure, results: Sequence[Asymmetry]) -> None:
+    """Mean training loss of the runs, as far as all of them reach."""
+    from landscape.style import TRAIN
+
+    measured = [r for r in results if r.status[0] == OK]
+    if not measured:
+        return
+    reach = min(float(r.radius[0]) for r in measured)
+    x = np.linspace(-reach, reach, 81)
+    rises = [np.interp(x, r.offset[0], r.loss[0] - r.loss[0, r.loss.shape[1] // 2]) for r in measured]
+    drawn.add_scatter(
+        x=x, y=np.mean(rises, axis=0), mode="lines", name="mean of runs", line={"color": TRAIN, "width": 4}, opacity=0.7,
+        row=1, col=1,
+    )  # fmt: skip
+
+
 def _strip(drawn: Figure, results: Sequence[Asymmetry]) -> None:
     """Log ratios: random directions as thin grey ticks, measured ones as marks above them."""
     from landscape.style import NEUTRAL, mark, plain
 
     first = results[0]
+    rules = _one_of_each_rule(first)
     for family in ("sign-matched", "Gaussian"):
-        values = np.concatenate([null_of(r, v, family) for r in results for v in _one_of_each_rule(r)])
-        if values.size:
-            drawn.add_scatter(
-                x=values, y=[family] * len(values), mode="markers", name=family, showlegend=False,
-                marker={"color": NEUTRAL, "symbol": "line-ns-open", "size": 12, "line": {"width": 1}}, row=2, col=1,
-            )  # fmt: skip
+        for line in reversed(rules):
+            values = np.concatenate([null_of(r, line, family) for r in results])
+            name = f"{family} ({first.rules[line]})" if len(rules) > 1 else family
+            if values.size:
+                drawn.add_scatter(
+                    x=values, y=[name] * len(values), mode="markers", name=name, showlegend=False, opacity=0.6,
+                    marker={"color": NEUTRAL, "symbol": "line-ns-open", "size": 12, "line": {"width": 1}}, row=2, col=1,
+                )  # fmt: skip
     for v, name in enumerate(first.directions):
         own = [r.log_ratio[v] for r in results if v < len(r.log_ratio)]
         drawn.add_scatter(
