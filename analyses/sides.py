@@ -73,7 +73,9 @@ def words(*results: Asymmetry) -> tuple[str, str]:
         return f"Not measured along '{first.directions[0]}': {why}", _null_words(results, null)
     flat = float(usable.mean()) < 0
     where = f"toward {names[1]}" if len(names) > 1 else f"along {first.directions[0]}"
-    if not _clear(usable, null):
+    if all(np.isnan(flat_side(r)[0][-1]).all() for r in results):
+        answer = f"No single valley {where}: the loss falls again before r, log ratio {spread(usable)}"
+    elif not _clear(usable, null):
         answer = f"No clear side of {names[0]}'s valley {where}: log ratio {spread(usable)}"
     else:
         lies = f"{names[-1]} lies on the {'flat' if flat else 'steep'} side of {names[0]}'s valley: "
@@ -217,8 +219,8 @@ def _mean(drawn: Figure, results: Sequence[Asymmetry]) -> None:
     x = np.linspace(-reach, reach, 81)
     rises = [np.interp(x, r.offset[0], r.loss[0] - r.loss[0, r.loss.shape[1] // 2]) for r in measured]
     drawn.add_scatter(
-        x=x, y=np.mean(rises, axis=0), mode="lines", name="mean of runs", line={"color": TRAIN, "width": 4}, opacity=0.7,
-        row=1, col=1,
+        x=x, y=np.mean(rises, axis=0), mode="lines", name="mean of runs", line={"color": TRAIN, "width": 4},
+        opacity=0.7, row=1, col=1,
     )  # fmt: skip
 
 

@@ -87,6 +87,13 @@ def test_symmetric_bowls_show_no_side_on_any_seed() -> None:
         assert np.abs(found.null_ratio).max() < 0.05
 
 
+def test_a_line_over_a_barrier_into_another_valley_has_no_flat_side() -> None:
+    found = detect(lambda z: torch.where(z < 1, z.square(), 0.2 + (z - 1.9).square()), radius=2.0)  # barrier at 1
+    assert abs(found.log_ratio[0]) > 1
+    assert np.isnan(found.c[0, -1]).all()
+    assert "No single valley" in asymmetry.words(found)[0]
+
+
 def test_the_sampling_error_is_that_of_the_examples_own_slopes() -> None:
     n, chosen = 400, 100
     tilt = torch.randn(n, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
