@@ -23,7 +23,8 @@ QUICK = {
     "along": ["--top", "1", "--points", "3"],
     "escape": ["--walks", "2", "--budget", "3", "--rho", "0,0.3", "--threshold", "0.5"],
     "spectrum": ["--sketch", "2", "--samples", "3", "--starts", "2", "--steps", "6"],
-    "asymmetry": ["--points", "4", "--gaussian", "1", "--eigenvectors", "0"],
+    "asymmetry": ["--points", "4", "--gaussian", "1", "--sign-matched", "1", "--eigenvectors", "0"],
+    "shift": ["--points", "8", "--neighbours", "1"],
 }
 
 
@@ -163,7 +164,12 @@ def test_a_report_of_very_different_results_is_still_a_report(results: dict[str,
     out = results["distance"].with_name("mixed.html")
     extra = results["distance"].with_name("one.h5")
     stored = read(results["distance"])
-    assert run("asymmetry", *_paths(stored), "--gaussian", "2", "--points", "4", "--out", extra).exit_code == 0
+    assert (
+        run(
+            "asymmetry", *_paths(stored), "--gaussian", "2", "--sign-matched", "0", "--points", "4", "--out", extra
+        ).exit_code
+        == 0
+    )
     assert run("report", *results.values(), extra, "--out", out).exit_code == 0
 
 
