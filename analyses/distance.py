@@ -247,10 +247,10 @@ def _warning(results: Sequence[Distance], names: Sequence[str]) -> str:
     if not found:
         return ""
     pairs = [f"{names[i]} and {names[j]}" for i, j in found]
-    who = pairs[0] if len(pairs) == 1 else f"{pairs[0]} and {len(pairs) - 1} more pairs"
+    more = f" (and {len(pairs) - 1} more)" if len(pairs) > 1 else ""
     return (
-        f". {who} share no known stem: distance, angle and barrier between them mostly measure how units are numbered; "
-        "compare after landscape align"
+        f". {pairs[0]}{more} share no known stem: distance, angle and barrier between them mostly measure how units "
+        "are numbered; compare after landscape align"
     )
 
 
@@ -277,7 +277,8 @@ def _told(r: Distance, i: int, j: int) -> list[str]:
     cka = float(r.cka[i, j])
     found.append("no features for CKA" if np.isnan(cka) else f"CKA {number(cka)}")
     if r.points:
-        found.append(f"barrier {number(float(r.barrier_loss[i, j, 0]))} nats in training")
+        unit = "" if np.isnan(r.disagreement).all() else " nats"
+        found.append(f"barrier {number(float(r.barrier_loss[i, j, 0]))}{unit} in training")
     return found
 
 

@@ -16,6 +16,8 @@ import numpy as np
 from landscape.result import Array
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from landscape.checkpoint import Checkpoint
     from landscape.surface import Surface
 
@@ -43,28 +45,32 @@ def scores(surface: Surface) -> Array:
     return np.array([[float(s.loss) for s in found], [float(s.error) for s in found]])
 
 
-def line(
-    surface: Surface,
-    a: Checkpoint,
-    b: Checkpoint,
-    alpha: Array,
-    progress: Callable[[int], None] = lambda done: None,
-) -> Array:
-    """Loss and error on the straight line, BatchNorm statistics recomputed at each point.
+Path = Callable[[float], tuple["Tensor", dict[str, "Tensor"]]]
+"""Place in [0, 1] -> theta, shape (D,), and buffers by name."""
+
+
+def along(surface: Surface, path: Path, places: Array, progress: Callable[[int], None] = lambda done: None) -> Array:
+    """Loss and error along a path, BatchNorm statistics recomputed at each point.
 
     Args:
         surface: What is measured.
-        a: Where α is 0.
-        b: Where α is 1.
-        alpha: Places, shape (P,).
+        path: Where the network goes.
+        places: Places, shape (P,).
         progress: Told how many points are done.
 
     Returns:
         Loss and error, train and test, shape (2, 2, P).
     """
-    values = np.empty((2, 2, len(alpha)))
-    for i, x in enumerate(alpha):
-        surface.place(*surface.between(a, b, float(x)), recalibrated=True)
+    values = np.empty((2, 2, len(places)))
+    for i, x in enumerate(places):
+        surface.place(*path(float(x)), recalibrated=True)
         values[:, :, i] = scores(surface)
         progress(i + 1)
     return values
+
+
+def line(
+    surface: Surface, a: Checkpoint, b: Checkpoint, alpha: Array, progress: Callable[[int], None] = lambda done: None
+) -> Array:
+    """Loss and error on the straight line from a, at 0, to b, at 1; see `along`."""
+    return along(surface, lambda x: surface.between(a, b, x), alpha, progress)

@@ -22,6 +22,8 @@ QUICK = {
     "hessian": ["--top", "2"],
     "along": ["--top", "1", "--points", "3"],
     "spectrum": ["--sketch", "2", "--samples", "3", "--starts", "2", "--steps", "6"],
+    "distance": ["--barrier", "1"],
+    "connect": ["--epochs", "2", "--points", "3"],
     "asymmetry": ["--points", "4", "--gaussian", "1", "--eigenvectors", "0"],
 }
 
