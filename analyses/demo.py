@@ -35,7 +35,7 @@ FORK: dict[str, Setting] = {"low": -6.0, "high": 10.0}  # one range for all seed
 QUESTIONS: tuple[tuple[str, tuple[str, ...], dict[str, Setting]], ...] = (
     ("evaluate", METHODS, {}),
     ("hessian", METHODS, {}),
-    ("distance", METHODS, {}),
+    ("distance", METHODS, {"barrier": 3}),
     ("interpolate", ("sgd", "sgd-sam"), FORK),
     ("interpolate", ("sam", "sam-sgd"), FORK),
     ("interpolate", ("sgd", "psam"), {"low": -1.0, "high": 2.0}),

@@ -295,7 +295,7 @@ def figure(*results: Distance) -> Figure:
     """The matrix of a measure that a menu chooses, and relative distance from the first checkpoint per tensor."""
     from plotly.subplots import make_subplots
 
-    from landscape.style import layout, plain
+    from landscape.style import decades, layout, plain
 
     first = results[0]
     names = [plain(name) for name in labels(first.names, first.methods)]
@@ -309,8 +309,11 @@ def figure(*results: Distance) -> Figure:
     _draw_layers(drawn, results, names)
     layout(drawn, ("", "parameter tensor, input to output"), ("", "relative L2"), log=("y2",), height=680)
     drawn.update_yaxes(autorange="reversed", row=1, col=1)
+    if decades(drawn, "y2") < 2:
+        drawn.update_yaxes(dtick="D2", row=2, col=1)  # 1, 2, 5 and no crowd
     buttons = [{"label": title, "method": "restyle", "args": [{"z": [_plain(values)]}, [0]]} for title, values in shown]
-    menu = {"buttons": buttons, "x": 0, "xanchor": "left", "y": 1.01, "yanchor": "bottom", "pad": {"b": 4}}
+    menu = {"buttons": buttons, "x": 0, "xanchor": "left", "y": 1.01, "yanchor": "bottom", "pad": {"b": 4},
+            "bgcolor": "#f4f6f8", "bordercolor": "#aeb4bd", "font": {"color": "#23272e"}}  # fmt: skip  # on both themes
     drawn.update_layout(updatemenus=[menu], margin={"t": 84})
     return drawn
 
