@@ -23,8 +23,15 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 @click.argument("a", type=_FILE)
 @click.argument("b", type=_FILE)
 @click.option("--out", required=True, type=_FILE, help="checkpoint to write: B in the order of A")
-@click.option("--starts", default=5, show_default=True, type=click.IntRange(min=1), help="starts, the best is kept")
-@click.option("--seed", default=0, show_default=True, help="seed of the search")
+@click.option(
+    "--by",
+    type=click.Choice(["weights", "activations"]),
+    default="weights",
+    show_default=True,
+    help="what is brought together: weights, for the smallest distance, or units that respond alike to training data",
+)
+@click.option("--starts", default=5, show_default=True, type=click.IntRange(min=1), help="starts, by weights")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="seed of the starts")
 @click.option(
     "--points", default=9, show_default=True, type=click.IntRange(min=0), help="points of the barriers; 0 for none"
 )
@@ -34,10 +41,10 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 @options.force
 @options.common
 def align(
-    a: Path, b: Path, out: Path, starts: int, seed: int, points: int, batch_size: int, problem: str | None,
+    a: Path, b: Path, out: Path, by: str, starts: int, seed: int, points: int, batch_size: int, problem: str | None,
     device: str, force: bool, debug: bool, as_json: bool, quiet: bool,
 ) -> None:  # fmt: skip
-    """Permute the hidden units of B so that its weights come as near to those of A as can be found.
+    """Permute the hidden units of B so that they are numbered like those of A.
 
     Two independent runs number their units differently, so that distance and barrier between them mostly measure
     that. The permuted network computes the same function; BatchNorm's statistics and the optimizer's state are permuted
@@ -52,7 +59,7 @@ def align(
     check_target(out, force, (a, b))
     found, (one, other) = open_checkpoints([a, b], problem, (lambda text: None) if quiet else say)
     with shown("align", silent=quiet) as progress:
-        made = run(found, one, other, starts=starts, seed=seed, progress=progress)
+        made = run(found, one, other, by=by, starts=starts, seed=seed, progress=progress)
     told = _distances(one, other, made)
     if points:
         told |= _barriers(found, (one, other, made.checkpoint), points, batch_size, choose(device))
@@ -100,11 +107,11 @@ def _lines(out: Path, a: str, b: str, told: dict[str, Any]) -> list[str]:
     def change(key: str, text: Any = number) -> str:
         return f"{text(told[key][0])} → {text(told[key][1])}"
 
-    worst = max(told["reached"])
+    least, worst, starts = min(told["reached"]), max(told["reached"]), len(told["reached"])
+    reached = f"; {starts} starts reached L2 {number(least)} to {number(worst)}" if starts > 1 else ""
     lines = [
         f"{out}: {b} with {told['moved']} of {told['units']} units moved to be numbered like {a}",
-        f"  L2 {change('l2')}, cosine {change('cosine')}; {len(told['reached'])} starts reached L2 "
-        f"{number(min(told['reached']))} to {number(worst)}",
+        f"  L2 {change('l2')}, cosine {change('cosine')}{reached}",
     ]
     for split in ("train", "test"):
         if f"{split}_barrier_loss" in told:

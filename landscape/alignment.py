@@ -13,13 +13,14 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from landscape.checkpoint import Checkpoint
 from landscape.problem import Problem
 from landscape.result import Array
-from landscape.symmetry import Group, Permutation, groups_of, match, permuted
+from landscape.symmetry import Group, Permutation, match, match_activations, permuted, product, traced
 from landscape.types import Progress, quiet
 from landscape.vector import Layout
 
@@ -33,7 +34,7 @@ class Aligned:
         groups: Groups of units that could change places.
         units: Units in them.
         moved: Units that changed places.
-        reached: ‖θ_a − P θ_b‖₂ from each start, shape (starts,).
+        reached: ‖θ_a − P θ_b‖₂ from each start, shape (starts,); of the one pairing where activations are matched.
     """
 
     checkpoint: Checkpoint
@@ -44,7 +45,14 @@ class Aligned:
 
 
 def align(
-    problem: Problem, a: Checkpoint, b: Checkpoint, *, starts: int = 5, seed: int = 0, progress: Progress = quiet
+    problem: Problem,
+    a: Checkpoint,
+    b: Checkpoint,
+    *,
+    by: str = "weights",
+    starts: int = 5,
+    seed: int = 0,
+    progress: Progress = quiet,
 ) -> Aligned:
     """Number the units of b like those of a.
 
@@ -52,9 +60,10 @@ def align(
         problem: What both were trained on.
         a: The checkpoint that stays.
         b: The checkpoint whose units are permuted.
-        starts: Starts of the search, of which the best is kept.
-        seed: Seed of the search.
-        progress: Told (starts done, starts in all).
+        by: "weights" seeks the smallest distance, "activations" pairs units that respond alike.
+        starts: Starts of the search for the smallest distance, of which the best is kept.
+        seed: Seed of that search.
+        progress: Told (starts or examples done, in all).
 
     Returns:
         b in its new order, told to be aligned to a; its history stays, for it is the same run.
@@ -62,17 +71,23 @@ def align(
     Raises:
         InputError: If the units of the network cannot be followed.
     """
-    groups = groups_of(problem)
+    found = traced(problem)
+    groups = found.groups
     weights = [c.layout.views(c.theta.double()) for c in (a, b)]
-    found = match(groups, *weights, starts=starts, seed=seed, progress=progress)
-    square = sum(float(t.square().sum()) for each in weights for t in each.values())
-    best = reordered(b, groups, found.permutation)
+    if by == "activations":
+        permutation = match_activations(problem, found, a, b, progress)
+        products = np.array([product(weights[0], permuted(groups, permutation, weights[1]))])
+    else:
+        matched = match(groups, *weights, starts=starts, seed=seed, progress=progress)
+        permutation, products = matched.permutation, matched.products
+    square = sum(product(each, each) for each in weights)
+    best = reordered(b, groups, permutation)
     return Aligned(
         checkpoint=dataclasses.replace(best, exact=False, aligned=a.aligned or a.sha256, sha256=""),
         groups=len(groups),
         units=sum(map(len, groups)),
-        moved=found.moved,
-        reached=(square - 2 * found.products).clip(0) ** 0.5,
+        moved=sum(int((order != np.arange(len(order))).sum()) for order in permutation),
+        reached=(square - 2 * products).clip(0) ** 0.5,
     )
 
 

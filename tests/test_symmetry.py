@@ -22,10 +22,15 @@ from landscape.evaluate import predict
 from landscape.problem import Problem
 from landscape.split import Split
 from landscape.surface import Surface
-from landscape.symmetry import groups_of, identity, match, permuted, shuffled
+from landscape.symmetry import Group, match, match_activations, permuted, shuffled, traced
 from landscape.training.run import train
 from landscape.training.settings import resolve
 from landscape.vector import layout_of
+
+
+def groups_of(problem: Problem) -> tuple[Group, ...]:
+    return traced(problem).groups
+
 
 ZOO = ("mlp-32-16", "resnet8", "resnet18-w8", "preactresnet-11", "wrn-10-1", "pyramidnet-20-24")
 
@@ -196,7 +201,42 @@ def test_matching_never_ends_below_where_it_began(model: type[nn.Module]) -> Non
     assert found.products.max() == pytest.approx(sum(float((a[k] * moved[k]).sum()) for k in a), rel=1e-12)
     again = match(groups, a, b, starts=4, seed=1)
     assert all(np.array_equal(x, y) for x, y in zip(found.permutation, again.permutation, strict=True))
-    assert found.moved == sum(int((x != y).sum()) for x, y in zip(found.permutation, identity(groups), strict=True))
+
+
+@pytest.mark.parametrize("spec", ["digits/mlp-32-16", "digits/resnet8", "digits/pyramidnet-20-24"])
+def test_activations_tell_the_units_of_a_permuted_copy_apart(spec: str) -> None:
+    problem = problems.load(spec)
+    a, found = point(problem, 0), traced(problem)
+    assert {probe.group for probe in found.probes} == set(range(len(found.groups)))
+    b = reordered(a, found.groups, shuffled(found.groups, seed=2))
+    back = align(problem, a, b, by="activations").checkpoint
+    expected = outputs(problem, a)
+    assert float((outputs(problem, back) - expected).abs().max()) <= 1e-5 * float(expected.abs().max())
+    assert torch.equal(back.theta, a.theta)  # no unit of these is dead: dead ones respond alike and stay unpaired
+
+
+def test_activations_are_matched_by_their_correlation_over_examples_and_pixels() -> None:
+    """Against NumPy's correlation of activations that hooks collect, on a network whose only group has one ReLU."""
+    problem = problem_of(lambda: nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Flatten(), nn.Linear(6 * 36, 5)))
+    a, b = point(problem, 0), point(problem, 1)
+    seen = []
+    for checkpoint in (a, b):
+        surface = Surface(problem)
+        surface.at(checkpoint, recalibrated=False)
+        with torch.no_grad():
+            active = surface.flat.model[:2](problem.train.inputs)  # type: ignore[index]
+        seen.append(active.movedim(1, 0).flatten(1).double().numpy())
+    score = np.corrcoef(*seen)[:6, 6:]
+    best = max(permutations(range(6)), key=lambda order: score[np.arange(6), order].sum())
+    found = traced(problem)
+    assert match_activations(problem, found, a, b)[0].tolist() == list(best)
+
+
+def test_every_probe_sees_all_units_of_its_group_at_places_of_their_own() -> None:
+    found = traced(problem_of(Mixed))
+    for probe in found.probes:
+        assert probe.positions.shape[0] == len(found.groups[probe.group])
+        assert len(np.unique(probe.positions)) == probe.positions.size
 
 
 @pytest.fixture(scope="module")
@@ -223,6 +263,8 @@ def test_align_brings_independent_runs_nearer_and_lowers_their_barrier(
     assert told["cosine"][1] > told["cosine"][0] + 0.2
     assert told["train_barrier_loss"][1] < 0.25 * told["train_barrier_loss"][0]
     assert min(told["reached"]) == pytest.approx(told["l2"][1], rel=1e-6)
+    active = run("align", a, b, "--out", tmp_path / "active.pt", "--by", "activations", "--json", "--quiet")
+    assert json.loads(active.stdout)["train_barrier_loss"][1] < 0.25 * told["train_barrier_loss"][0]
     shown = run("align", a, b, "--out", tmp_path / "again.pt").stdout
     assert "units moved to be numbered like 0" in shown
     assert "barrier in train" in shown

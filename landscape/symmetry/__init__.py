@@ -7,9 +7,10 @@ that brings one network's units into the order of another's.
 Source: Ainsworth et al. 2022, arXiv 2209.04836.
 """
 
-from landscape.symmetry.matching import Matching, match
+from landscape.symmetry.activations import match_activations
+from landscape.symmetry.matching import Matching, match, product
 from landscape.symmetry.permutation import Permutation, identity, permuted, shuffled
-from landscape.symmetry.trace import groups_of
+from landscape.symmetry.trace import Probe, Traced, traced
 from landscape.symmetry.units import Group, Place
 
 __all__ = [
@@ -17,9 +18,13 @@ __all__ = [
     "Matching",
     "Permutation",
     "Place",
-    "groups_of",
+    "Probe",
+    "Traced",
     "identity",
     "match",
+    "match_activations",
     "permuted",
+    "product",
     "shuffled",
+    "traced",
 ]

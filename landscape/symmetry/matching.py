@@ -37,12 +37,10 @@ class Matching:
     Attributes:
         permutation: The best one.
         products: Σ ⟨a, P b⟩ from each start, shape (starts,).
-        moved: Units that the best one moves.
     """
 
     permutation: Permutation
     products: Array
-    moved: int
 
 
 def match(
@@ -69,8 +67,12 @@ def match(
         found.append(search.climb(search.start(start, seed), generator))
         progress(start + 1, starts, f"matching {len(groups)} groups of units")
     best = max(found, key=lambda pair: pair[1])
-    moved = sum(int((order != np.arange(len(order))).sum()) for order in best[0])
-    return Matching(best[0], np.array([product for _, product in found]), moved)
+    return Matching(best[0], np.array([reached for _, reached in found]))
+
+
+def product(a: Weights, b: Weights) -> float:
+    """Σ ⟨a, b⟩ over tensors of equal names."""
+    return sum(float((value * b[name]).sum()) for name, value in a.items())
 
 
 class _Search:
@@ -106,8 +108,7 @@ class _Search:
             better = [self._turn(g, orders) for g in generator.permutation(len(orders))]
             if not any(better):
                 break
-        moved = permuted(self._groups, tuple(orders), self._b)
-        return tuple(orders), sum(float((self._a[name] * value).sum()) for name, value in moved.items())
+        return tuple(orders), product(self._a, permuted(self._groups, tuple(orders), self._b))
 
     def _turn(self, g: int, orders: list[Array]) -> bool:
         """Assign one group anew, if that is better."""
@@ -115,7 +116,7 @@ class _Search:
         if group is None:
             return False
         score = self._score(g, group.places, orders)
-        order = _assign(score)
+        order = assign(score)
         rows = np.arange(len(order))
         gain = float((score[rows, order] - score[rows, orders[g]]).sum())
         if self._twice(group):  # two axes of one tensor: not linear, so what was gained has to be computed
@@ -132,7 +133,7 @@ class _Search:
         for g, group in enumerate(self._within):
             if group is not None:
                 known = [place for place in group.places if all(other in settled for other, _ in self._others(place))]
-                orders[g] = _assign(self._score(g, known or group.places, orders))
+                orders[g] = assign(self._score(g, known or group.places, orders))
             settled.add(g)
         return tuple(orders)
 
@@ -160,7 +161,7 @@ class _Search:
     def _product(self, group: Group, orders: Sequence[Array]) -> float:
         names = {place.name for place in group.places}
         moved = permuted(self._groups, tuple(orders), {name: self._b[name] for name in names})
-        return sum(float((self._a[name] * value).sum()) for name, value in moved.items())
+        return product(moved, self._a)
 
 
 def _rows(tensor: Tensor, place: Place) -> Tensor:
@@ -170,7 +171,8 @@ def _rows(tensor: Tensor, place: Place) -> Tensor:
     return tensor.movedim(place.axis, 0).index_select(0, index).reshape(n, -1)
 
 
-def _assign(score: Array) -> Array:
+def assign(score: Array) -> Array:
+    """The order in which Σ_i score[i, order[i]] is largest, shape (n,)."""
     from scipy.optimize import linear_sum_assignment
 
     order: Array = linear_sum_assignment(score, maximize=True)[1]

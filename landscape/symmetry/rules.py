@@ -304,3 +304,6 @@ RULES = _table(
     (_embedding, "embedding"),
 )
 """Rules by the name of the operation, in place or not."""
+
+COMPUTED = (_pointwise, _convolution, _matrix, _add_matrix)
+"""Rules of operations that compute new activations; with one input, those of the first are nonlinearities."""

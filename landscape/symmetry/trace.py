@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -20,21 +22,51 @@ from landscape.batchnorm import mode
 from landscape.errors import InputError
 from landscape.problem import Problem
 from landscape.symmetry.permutation import permuted, shuffled
-from landscape.symmetry.rules import RULES, still
-from landscape.symmetry.units import Group, Label, Units
+from landscape.symmetry.rules import COMPUTED, RULES, still
+from landscape.symmetry.units import Group, Ids, Label, Units
 
 _EXAMPLES = 4
 _ROUNDING = 1e-9  # of the largest output: 1e7 times the unit roundoff of float64
 
 
-def groups_of(problem: Problem) -> tuple[Group, ...]:
+@dataclass(frozen=True)
+class Probe:
+    """Where activations of a group's units are seen in a forward pass.
+
+    Attributes:
+        call: Which operation of the pass, counted from 0, has them in its result.
+        axis: In which axis.
+        group: Which group.
+        positions: Entries of each unit there, shape (n, occurrences).
+    """
+
+    call: int
+    axis: int
+    group: int
+    positions: Ids
+
+
+@dataclass(frozen=True)
+class Traced:
+    """What one forward pass tells of a network's units.
+
+    Attributes:
+        groups: Units that can change places, in the order of the pass.
+        probes: Nonlinearities that each group passes; where it passes none, all that is computed of it.
+    """
+
+    groups: tuple[Group, ...]
+    probes: tuple[Probe, ...]
+
+
+def traced(problem: Problem) -> Traced:
     """Find which units of a problem's network can change places.
 
     Args:
         problem: Its network is traced and tested in float64 on the first training examples, in eval mode.
 
     Returns:
-        Groups of units over weights and buffers, in the order of the forward pass.
+        Groups of units over weights and buffers, and where they are seen.
 
     Raises:
         InputError: If units cannot be followed through an operation, or the test fails.
@@ -43,9 +75,9 @@ def groups_of(problem: Problem) -> tuple[Group, ...]:
     model = _perturbed(problem.build(0, dtype=torch.float64))
     inputs, _ = problem.train.batch(0, _EXAMPLES, torch.float64)
     with torch.no_grad(), mode(model, training=False):
-        groups = trace(model, inputs)
-        _test(model, inputs, groups)
-    return groups
+        found = trace(model, inputs)
+        _test(model, inputs, found.groups)
+    return found
 
 
 def _perturbed(model: nn.Module) -> nn.Module:
@@ -63,7 +95,7 @@ def _state(model: nn.Module) -> dict[str, Tensor]:
     return {name: p.detach() for name, p in model.named_parameters()} | dict(model.named_buffers())
 
 
-def trace(model: nn.Module, inputs: Tensor) -> tuple[Group, ...]:
+def trace(model: nn.Module, inputs: Tensor) -> Traced:
     """Follow units through one forward pass.
 
     Args:
@@ -71,19 +103,44 @@ def trace(model: nn.Module, inputs: Tensor) -> tuple[Group, ...]:
         inputs: A few examples, shape (B, ...).
 
     Returns:
-        Groups in the order of the pass.
+        Groups in the order of the pass, and their probes.
 
     Raises:
         InputError: If units cannot be followed through an operation.
     """
     units = Units()
     weights = dict(model.named_parameters()) | dict(model.named_buffers())
-    with _modules(model) as current, _unfused(), _Follow(units, weights, current) as follow:
+    with _modules(model) as current, unfused(), _Follow(units, weights, current) as follow:
         output = model(inputs)
     for label in (follow.look(output), *(label for name, label in follow.weights.items() if name not in follow.used)):
         for ids in label:
             units.pin(ids)
-    return units.groups({name: follow.weights[name] for name in follow.used})
+    labels = {name: follow.weights[name] for name in follow.used}
+    groups = units.groups(labels)
+    return Traced(groups, _probes(units, groups, labels, follow.seen))
+
+
+def _probes(
+    units: Units, groups: Sequence[Group], labels: Mapping[str, Label], seen: Sequence[tuple[int, bool, Label]]
+) -> tuple[Probe, ...]:
+    """Where groups are seen: at nonlinearities if there are any, else wherever something is computed."""
+    known: dict[int, tuple[int, int]] = {}  # unit -> (group, number in it)
+    for g, group in enumerate(groups):
+        place = group.places[0]
+        roots = (units.root(i) for i in labels[place.name][place.axis][place.positions[:, 0]].tolist())
+        known.update({root: (g, number) for number, root in enumerate(roots)})
+    found: dict[tuple[int, bool], list[Probe]] = {}
+    for call, nonlinear, label in seen:
+        for axis, ids in enumerate(label):
+            where: dict[int, list[list[int]]] = {}
+            for position, i in enumerate(ids.tolist()):
+                g, number = known.get(units.root(i), (-1, 0))
+                if g >= 0:
+                    where.setdefault(g, [[] for _ in range(len(groups[g]))])[number].append(position)
+            for g, positions in where.items():
+                if len({len(each) for each in positions}) == 1:  # all units of the group, equally often
+                    found.setdefault((g, nonlinear), []).append(Probe(call, axis, g, np.array(positions)))
+    return tuple(p for g in range(len(groups)) for p in found.get((g, True)) or found.get((g, False), []))
 
 
 class _Follow(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -92,6 +149,7 @@ class _Follow(TorchDispatchMode):  # type: ignore[no-untyped-call]
     Attributes:
         weights: Labels of weights and buffers by name.
         used: Their names in the order in which they were used first.
+        seen: Place in the pass, whether it is a nonlinearity, and label of each result that is computed.
     """
 
     def __init__(self, units: Units, weights: Mapping[str, Tensor], current: Callable[[], str]) -> None:
@@ -103,6 +161,8 @@ class _Follow(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.weights = {name: [units.fresh(n) for n in tensor.shape] for name, tensor in weights.items()}
         self._labels = {id(tensor): self.weights[name] for name, tensor in weights.items()}
         self.used: dict[str, None] = {}
+        self.seen: list[tuple[int, bool, Label]] = []
+        self._calls = 0
 
     def look(self, tensor: Tensor) -> Label:
         """The label of a tensor."""
@@ -120,11 +180,14 @@ class _Follow(TorchDispatchMode):  # type: ignore[no-untyped-call]
             labels = rule(self._units, self.look, args, result)
             several = isinstance(result, (tuple, list))
             self._give(made, labels if several else [labels])  # type: ignore[list-item, arg-type]
+            if rule in COMPUTED and isinstance(result, Tensor):
+                self.seen.append((self._calls, rule is COMPUTED[0] and len(given) == 1, list(self.look(result))))
         elif any(self._units.movable(self.look(tensor)) for tensor in given) and made:
             raise InputError(
                 f"units cannot be followed through {name} in {self._current()}",
                 "align networks made of linear, convolution, normalisation, pooling and pointwise operations",
             )
+        self._calls += 1
         return result
 
     def _give(self, made: Sequence[Tensor], labels: Sequence[Label]) -> None:
@@ -169,7 +232,7 @@ def _modules(model: nn.Module) -> Iterator[Callable[[], str]]:
 
 
 @contextlib.contextmanager
-def _unfused() -> Iterator[None]:
+def unfused() -> Iterator[None]:
     """Let attention run as the operations it is made of, not as one."""
     was = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
