@@ -9,6 +9,7 @@ Source: Garipov et al. 2018, arXiv 1802.10026, sections 3.1 to 3.3.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 
@@ -77,7 +78,7 @@ class Curve:
         from scipy.integrate import quad
 
         c = self.control.double().cpu()
-        u, v = c - self.a.theta.double(), self.b.theta.double() - c
+        u, v = c - self.a.theta.double().cpu(), self.b.theta.double().cpu() - c
         uu, uv, vv = float(u @ u), float(u @ v), float(v @ v)
         if self.shape == "chain":
             return math.sqrt(uu) + math.sqrt(vv)
@@ -123,6 +124,7 @@ def bend(
     Raises:
         DivergedError: If the control point is not finite in the end.
     """
+    a, b = _resident(surface, a), _resident(surface, b)
     curve = Curve(shape, a, b, (surface.vector(a.theta) + surface.vector(b.theta)) / 2)
     generator = torch.Generator().manual_seed(seed)
     velocity = torch.zeros_like(curve.control)
@@ -142,6 +144,13 @@ def bend(
     if not bool(torch.isfinite(curve.control).all()):
         raise DivergedError("the control point of the curve is not finite", f"lower --lr from {lr:g}")
     return curve, torch.stack(told).view(epochs, -1).mean(1).cpu()
+
+
+def _resident(surface: Surface, end: Checkpoint) -> Checkpoint:
+    """The same checkpoint on the surface's device, so that no step has to bring it there."""
+    device = surface.flat.theta.device
+    buffers = {name: value.to(device) for name, value in end.buffers.items()}
+    return dataclasses.replace(end, theta=surface.vector(end.theta), buffers=buffers)
 
 
 def slope(surface: Surface, curve: Curve, t: float, chosen: Tensor) -> tuple[Tensor, Tensor]:
