@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol, cast
 
-from analyses import along, asymmetry, distance, escape, evaluate, hessian, interpolate, shift, spectrum
+from analyses import along, asymmetry, connect, distance, escape, evaluate, hessian, interpolate, shift, spectrum
 from landscape.types import Work
 
 
@@ -41,7 +41,7 @@ class Analysis(Protocol):
 # in the order of a report; a test holds each module against the protocol
 REGISTRY = cast(
     "tuple[Analysis, ...]",
-    (evaluate, hessian, spectrum, interpolate, along, asymmetry, shift, distance, escape),
+    (evaluate, hessian, spectrum, interpolate, along, asymmetry, shift, distance, connect, escape),
 )
 
 

@@ -36,7 +36,7 @@ NULL: dict[str, Setting] = {"gaussian": 20, "sign_matched": 0}  # a small one: s
 QUESTIONS: tuple[tuple[str, tuple[str, ...], dict[str, Setting]], ...] = (
     ("evaluate", METHODS, {}),
     ("hessian", METHODS, {}),
-    ("distance", METHODS, {}),
+    ("distance", METHODS, {"barrier": 3}),
     ("interpolate", ("sgd", "sgd-sam"), FORK),
     ("interpolate", ("sam", "sam-sgd"), FORK),
     ("interpolate", ("sgd", "psam"), {"low": -1.0, "high": 2.0}),

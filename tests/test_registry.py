@@ -25,6 +25,8 @@ QUICK = {
     "spectrum": ["--sketch", "2", "--samples", "3", "--starts", "2", "--steps", "6"],
     "asymmetry": ["--points", "4", "--gaussian", "1", "--sign-matched", "1", "--eigenvectors", "0"],
     "shift": ["--points", "8", "--neighbours", "1"],
+    "distance": ["--barrier", "1"],
+    "connect": ["--epochs", "2", "--points", "3"],
 }
 
 
