@@ -28,10 +28,17 @@ _SHOWN = {
 }
 _LABELLED = 6  # checkpoints that all have their name beside them; of more, only where a run begins or ends
 _STRETCH = 4.0  # axes have one scale up to this ratio of their lengths
+_HERE = "x: %{x:.4~g}<br>y: %{y:.4~g}<br>"
+_MISSING = f"{_HERE}%{{text}}<extra></extra>"
+_OWN = (
+    f"<b>%{{customdata[0]}}</b><br>{_HERE}its own: %{{customdata[1]:.4~g}}<br>%{{customdata[2]:.3~g}} off the plane"
+    "<extra></extra>"
+)
 _BAR = {
     "orientation": "h", "x": 0.5, "xanchor": "center", "y": -0.16, "yanchor": "top", "len": 1, "nticks": 6,
     "title": {"side": "bottom"},
 }  # fmt: skip
+_CAMERA = {"eye": {"x": 1.25, "y": 1.25, "z": 0.9}, "center": {"z": -0.15}}
 _BUTTON = {"bgcolor": "#eef0f2", "bordercolor": NEUTRAL, "font": {"color": "#23272e", "size": 12.5}, "showactive": True}
 
 
@@ -57,7 +64,7 @@ def draw(results: Sequence[Plane]) -> Figure:
     drawn.update_layout(
         coloraxis={"colorscale": "Viridis", "colorbar": _BAR},
         showlegend=False,
-        scene={"aspectmode": "manual", "aspectratio": _aspect(results[0])},
+        scene={"aspectmode": "manual", "aspectratio": _aspect(results[0]), "camera": _CAMERA},
         annotations=[{
             "text": "", "x": 1, "y": 1, "xref": "paper", "yref": "paper", "xanchor": "right", "yanchor": "bottom",
             "showarrow": False,
@@ -99,15 +106,10 @@ def _view(name: str) -> dict[str, Any]:
 
 def _traces(result: Plane) -> list[dict[str, Any]]:
     """The eight traces without what depends on quantity and run."""
-    x, y = (f"{axis}: %{{{axis}:.4~g}}<br>" for axis in "xy")
-    field = {"coloraxis": "coloraxis", "hovertemplate": f"{x}{y}%{{customdata:.4~g}}<extra></extra>"}
+    field = {"coloraxis": "coloraxis"}
     colors = [mark(m if m != "unknown" else i).color for i, m in enumerate(result.methods)]
     symbols = [mark(m if m != "unknown" else i).symbol for i, m in enumerate(result.methods)]
     named = {"mode": "markers+text", "text": _labels(result), "textposition": _sides(result.place)}
-    hover = {
-        "hovertemplate": f"<b>%{{customdata[0]}}</b><br>{x}{y}its own: %{{customdata[1]:.4~g}}<br>"
-        "%{customdata[2]:.3~g} off the plane<extra></extra>"
-    }
     shadow = {"color": "white", "size": 13, "shadow": "0 0 3px #000, 0 0 3px #000, 0 0 5px #000"}
     track = {"mode": "lines", "hoverinfo": "skip", "line": {"color": "white", "width": 1.5, "dash": "solid"}}
     return [
@@ -116,12 +118,12 @@ def _traces(result: Plane) -> list[dict[str, Any]]:
         {"type": "heatmap", **field, "connectgaps": False, "zsmooth": False},
         {"type": "surface", **field, "connectgaps": False},
         {"type": "scatter", **track},
-        {"type": "scatter", "mode": "markers", "marker": {"symbol": "x-thin", "size": 7, "line": {"width": 1.5, "color": NEUTRAL}},
-         "hovertemplate": f"{x}{y}%{{text}}<extra></extra>"},
-        {"type": "scatter", **named, **hover, "textfont": shadow, "cliponaxis": False,
+        {"type": "scatter", "mode": "markers",
+         "marker": {"symbol": "x-thin", "size": 7, "line": {"width": 1.5, "color": NEUTRAL}}},
+        {"type": "scatter", **named, "textfont": shadow, "cliponaxis": False,
          "marker": {"color": colors, "symbol": symbols, "size": 11, "line": {"color": "white", "width": 1.5}}},
         {"type": "scatter3d", **track, "line": {"color": NEUTRAL, "width": 3}},
-        {"type": "scatter3d", **named, **hover,
+        {"type": "scatter3d", **named,
          "marker": {"color": colors, "size": 5, "line": {"color": "white", "width": 1}}},
     ]  # fmt: skip
 
@@ -150,12 +152,15 @@ def _state(result: Plane, field: str, s: int) -> tuple[dict[str, list[Any]], dic
     j, i = np.nonzero(result.status)
     about = [[plain(n), float(o), float(d)] for n, o, d in zip(result.called, own, result.off_plane, strict=True)]
     heights = _tracks(result.after, height, height)[0]
-    x, y, grid, shade = (v.astype(np.float32) for v in (result.x, result.y, raw, z))
+    x, y, shade = (v.astype(np.float32) for v in (result.x, result.y, z))
+    grid, shown = (_rounded(raw), "customdata") if log else (None, "z")
+    hover = f"{_HERE}%{{{shown}:.4~g}}<extra></extra>"
     data: dict[str, list[Any]] = {
         "x": [x, x, x, tx, result.x[i], px, tx, px],
         "y": [y, y, y, ty, result.y[j], py, ty, py],
         "z": [shade, shade, shade, None, None, None, heights, height],
         "customdata": [grid, grid, grid, None, None, about, None, about],
+        "hovertemplate": [hover, hover, hover, None, _MISSING, _OWN, None, _OWN],
         "text": [None, None, None, None, _reasons(result, j, i), _labels(result), None, _labels(result)],
     }
     title = f"{result.split[s]} {field}" + (" (nats)" if field == "loss" and result.classifies else "")
@@ -171,10 +176,15 @@ def _state(result: Plane, field: str, s: int) -> tuple[dict[str, list[Any]], dic
         changes |= {f"{name}.{key}": ticks.get(key) for key in ("tickmode", "tickvals", "ticktext", "tickformat")}
     for axis, title in zip("xy", result.titles, strict=True):
         places = getattr(result, axis)
-        changes[f"{axis}axis.title.text"] = f"{plain(title)} (θ)"
+        changes[f"{axis}axis.title.text"] = plain(title) + (", units of its direction" if result.source else " (θ)")
         changes[f"{axis}axis.range"] = [float(places[0]), float(places[-1])]
         changes[f"scene.{axis}axis.title.text"] = axis
     return data, changes
+
+
+def _rounded(values: Array) -> list[list[float | None]]:
+    """Four digits for the pointer; plain lists, as Plotly finds no point in nested typed arrays."""
+    return [[float(f"{v:.4g}") if np.isfinite(v) else None for v in row] for row in values]
 
 
 def _reasons(result: Plane, j: Array, i: Array) -> list[str]:

@@ -53,8 +53,8 @@ class Options:
     axes: str | None = option(
         None,
         "through the first three checkpoints (or two and a random direction), random filter-normalised directions or "
-        "top eigenvectors of the Hessian at the first, or principal components of the trajectory; one checkpoint: random, "
-        "else checkpoints",
+        "top eigenvectors of the Hessian at the first, or principal components of the trajectory; of one checkpoint "
+        "random, of more through them",
         choices=KINDS, kind=str,
     )  # fmt: skip
     grid: str = option("25x25", "points along x and y, as 31x21")
@@ -205,7 +205,11 @@ def _surface(problem: Problem, options: Options, device: str, dtype: str) -> Sur
 
 
 def _axes(
-    kind: str, surface: Surface, checkpoints: Sequence[Checkpoint], options: Options, search: Callable[[int, float], None]
+    kind: str,
+    surface: Surface,
+    checkpoints: Sequence[Checkpoint],
+    options: Options,
+    search: Callable[[int, float], None],
 ) -> Axes:
     from landscape import axes
 
@@ -291,9 +295,7 @@ def _reach(sheet: Sheet, k: int, rise: float) -> float:
     return found
 
 
-def _walk(
-    sheet: Sheet, x: Array, y: Array, progress: Progress, state: Unfinished | None
-) -> tuple[Array, Array]:
+def _walk(sheet: Sheet, x: Array, y: Array, progress: Progress, state: Unfinished | None) -> tuple[Array, Array]:
     """Measure every point, row by row, those that are known left out; (Y, X) and (2, 2, Y, X)."""
     points = [(i, j) for j in range(len(y)) for i in range(len(x))]
     status = np.zeros((len(y), len(x)), dtype=np.int8)
@@ -413,10 +415,11 @@ def listing(result: Plane) -> list[str]:
 
 
 CAPTION = (
-    "Loss and error at θ(x, y) = origin + x·u + y·v, u and v orthonormal, x and y in units of θ. Contours are straight "
-    "between neighbours of the grid; the heat map shows the points as they are. A loss that spans more than one power "
-    "of ten is coloured by its logarithm. Checkpoints that do not lie on the plane are projected onto it: the pointer "
-    "shows how far off they are, and their own loss. Points without a value are crosses and stay empty."
+    "Loss and error at θ(x, y) = origin + x·u + y·v, u and v orthonormal, x and y in units of θ (of an imported "
+    "surface: in units of its own directions). Contours are straight between neighbours of the grid; the heat map "
+    "shows the points as they are. A loss that spans more than a power of ten is coloured by its logarithm. "
+    "Checkpoints off the plane are projected onto it: the pointer tells how far off they are, and their own loss; a "
+    "white line leads along a run. Points without a value are crosses and stay empty."
 )
 
 

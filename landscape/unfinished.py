@@ -12,6 +12,7 @@ import struct
 import zlib
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -55,7 +56,8 @@ class Unfinished:
             self._read()
         elif self._frame.exists() and not force:
             raise UsageError(
-                f"{path} holds the points of an unfinished run", "add --resume to go on with them, or --force to begin anew"
+                f"{path} holds the points of an unfinished run",
+                "add --resume to go on with them, or --force to begin anew",
             )
         else:
             self.discard()
@@ -103,7 +105,8 @@ class Unfinished:
         except OSError as error:
             raise InputError(f"{self.path} could not be made: {error.strerror}", "choose another --out") from error
         with atomic(self._frame, force=True) as temporary, temporary.open("wb") as file:
-            np.savez(file, job=np.array(json.dumps(self._job)), **frame)
+            arrays: dict[str, Any] = {**frame, "job": np.array(json.dumps(self._job))}
+            np.savez(file, **arrays)
 
     def keep(self, number: int, values: tuple[float, ...]) -> None:
         """Keep a finished point."""
