@@ -38,7 +38,7 @@ _BAR = {
     "orientation": "h", "x": 0.5, "xanchor": "center", "y": -0.16, "yanchor": "top", "len": 1, "nticks": 6,
     "title": {"side": "bottom"},
 }  # fmt: skip
-_CAMERA = {"eye": {"x": 1.25, "y": 1.25, "z": 0.9}, "center": {"z": -0.15}}
+_CAMERA = {"eye": {"x": 1.4, "y": 1.4, "z": 1.0}, "center": {"z": -0.15}}
 _BUTTON = {"bgcolor": "#eef0f2", "bordercolor": NEUTRAL, "font": {"color": "#23272e", "size": 12.5}, "showactive": True}
 
 
@@ -170,7 +170,7 @@ def _state(result: Plane, field: str, s: int) -> tuple[dict[str, list[Any]], dic
     changes: dict[str, Any] = {
         "coloraxis.colorbar.title.text": title,
         "scene.zaxis.title.text": title,
-        "annotations[0].text": f"× {result.missing} of {result.status.size} points missing" if result.missing else "",
+        "annotations[0].text": f"× {result.missing} missing" if result.missing else "",
     }
     for name in ("coloraxis.colorbar", "scene.zaxis"):
         changes |= {f"{name}.{key}": ticks.get(key) for key in ("tickmode", "tickvals", "ticktext", "tickformat")}

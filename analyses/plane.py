@@ -12,14 +12,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from landscape.errors import UsageError
 from landscape.options import option
-from landscape.plane import Plane
+from landscape.plane import Plane, before, span
 from landscape.result import Array
 from landscape.types import Progress, Work, quiet
 from landscape.wording import number, percent, seeds, spread
@@ -95,28 +95,6 @@ class Options:
         return counts
 
 
-def span(name: str, text: str) -> tuple[float, float]:
-    """Read a range.
-
-    Args:
-        name: Which axis.
-        text: "LOW:HIGH".
-
-    Returns:
-        Low and high.
-
-    Raises:
-        UsageError: If it is not understood or not ascending.
-    """
-    try:
-        low, high = (float(part) for part in text.split(":"))
-    except ValueError:
-        low, high = 0.0, 0.0
-    if not (np.isfinite([low, high]).all() and low < high):
-        raise UsageError(f"--{name} {text} is no range", f"write --{name} LOW:HIGH, as --{name} -1:2")
-    return low, high
-
-
 Result = Plane
 
 
@@ -147,24 +125,13 @@ def compute(
         UsageError: If the checkpoints span no such plane, or a range cannot be found.
         InterruptedRun: If a signal asked to stop; the finished points are in `state`.
     """
-    from landscape.sheet import SPLITS, Sheet
+    from landscape.sheet import SPLITS
 
-    surface = _surface(problem, options, device, dtype)
     kind = options.axes or ("random" if len(checkpoints) == 1 else "checkpoints")
-    frame = state.frame if state else None
-
-    def search(products: int, residual: float) -> None:
-        progress(0, math.prod(options.shape), f"{products} products, residual {residual:.1e}")
-        if state:
-            state.check(math.prod(options.shape))
-
-    axes = _axes(kind, surface, checkpoints, options, search) if frame is None else _unpacked(frame)
-    sheet = Sheet(surface, axes, checkpoints, options.batchnorm)
+    surface = _surface(problem, options, device, dtype)
+    sheet, x, y = _laid(kind, surface, checkpoints, options, progress, state)
+    axes = sheet.axes
     place, off = axes.coordinates(checkpoints)
-    x, y = _lattice(sheet, place, options) if frame is None else (frame["x"], frame["y"])
-    if state and frame is None:
-        state.check(len(x) * len(y))
-        state.begin({**_packed(axes), "x": x, "y": y})
     status, values = _walk(sheet, x, y, progress, state)
     own = np.stack([sheet.own(checkpoint)[1] for checkpoint in checkpoints], axis=-1)  # loss and error, split, M
     return Plane(
@@ -202,6 +169,34 @@ def _surface(problem: Problem, options: Options, device: str, dtype: str) -> Sur
     from landscape.surface import Surface
 
     return Surface(problem, batch_size=options.batch_size, device=device, dtype=getattr(torch, dtype))
+
+
+def _laid(
+    kind: str, surface: Surface, checkpoints: Sequence[Checkpoint], options: Options, progress: Progress,
+    state: Unfinished | None,
+) -> tuple[Sheet, Array, Array]:  # fmt: skip
+    """The plane and its grid: as an earlier run left them, or laid anew and kept before the first point."""
+    from landscape.axes import Axes
+    from landscape.sheet import Sheet
+    from landscape.window import lattice
+
+    total = math.prod(options.shape)
+
+    def search(products: int, residual: float) -> None:
+        progress(0, total, f"{products} products, residual {residual:.1e}")
+        if state:
+            state.check(total)
+
+    if state and state.frame:
+        sheet = Sheet(surface, Axes.unpacked(state.frame), checkpoints, options.batchnorm)
+        return sheet, state.frame["x"], state.frame["y"]
+    sheet = Sheet(surface, _axes(kind, surface, checkpoints, options, search), checkpoints, options.batchnorm)
+    place, _ = sheet.axes.coordinates(checkpoints)
+    x, y = lattice(sheet, place, (options.x, options.y), options.shape, options.margin, options.rise)
+    if state:
+        state.check(total)
+        state.begin({**sheet.axes.packed(), "x": x, "y": y})
+    return sheet, x, y
 
 
 def _axes(
@@ -244,57 +239,6 @@ def _eigenvectors(
     )  # fmt: skip
 
 
-def _packed(axes: Axes) -> dict[str, Array]:
-    return {field.name: np.asarray(getattr(axes, field.name)) for field in fields(axes)}
-
-
-def _unpacked(frame: dict[str, Array]) -> Axes:
-    import torch
-
-    from landscape.axes import Axes
-
-    kept: dict[str, Any] = {name: value for name, value in frame.items() if name not in {"x", "y"}}
-    kept |= {name: torch.from_numpy(frame[name]) for name in ("u", "v")}
-    kept |= {name: tuple(frame[name].tolist()) for name in ("titles", "spanned")}
-    return Axes(**kept | {"origin": int(frame["origin"]), "converged": bool(frame["converged"])})
-
-
-def _lattice(sheet: Sheet, place: Array, options: Options) -> tuple[Array, Array]:
-    """Places along both axes: as given, around the checkpoints, or as far as the training loss rises."""
-    extent = max(np.ptp(place[:, k]) for k in range(2) if sheet.axes.spanned[k]) if any(sheet.axes.spanned) else 0.0
-    found = []
-    for k, (name, text) in enumerate((("x", options.x), ("y", options.y))):
-        low, high = float(place[:, k].min()), float(place[:, k].max())
-        if text:
-            low, high = span(name, text)
-        elif sheet.axes.spanned[k]:
-            low, high = low - options.margin * extent, high + options.margin * extent
-        else:
-            reach = _reach(sheet, k, options.rise)
-            low, high = min(-reach, low), max(reach, high)
-        found.append(np.linspace(low, high, options.shape[k]))
-    return found[0], found[1]
-
-
-def _reach(sheet: Sheet, k: int, rise: float) -> float:
-    """How far along an axis the training loss, as the mean of both sides, rises by so much above the origin's."""
-    from landscape.valley import find_radius
-
-    def line(l: float) -> tuple[float, float]:  # noqa: E741
-        return sheet.train_loss(*((l, 0.0) if k == 0 else (0.0, l))), np.nan
-
-    curvature = float(sheet.axes.eigenvalue[k])
-    step = np.sqrt(2 * rise / curvature) if curvature > 0 else 0.03 * float(sheet.axes.length[k])
-    found = find_radius(line, 0.0, step, rise)
-    if found is None:
-        name = "xy"[k]
-        raise UsageError(
-            f"the training loss does not rise by {rise:g} along {name} ({sheet.axes.titles[k]})",
-            f"lower --rise, or give the range with --{name} LOW:HIGH",
-        )
-    return found
-
-
 def _walk(sheet: Sheet, x: Array, y: Array, progress: Progress, state: Unfinished | None) -> tuple[Array, Array]:
     """Measure every point, row by row, those that are known left out; (Y, X) and (2, 2, Y, X)."""
     points = [(i, j) for j in range(len(y)) for i in range(len(x))]
@@ -313,26 +257,6 @@ def _walk(sheet: Sheet, x: Array, y: Array, progress: Progress, state: Unfinishe
             state.check(len(points))
         progress(done, len(points), "points")
     return status, values
-
-
-def before(checkpoints: Sequence[Checkpoint]) -> tuple[int, ...]:
-    """For each checkpoint the one that it came from.
-
-    Args:
-        checkpoints: Checkpoints, in the order given.
-
-    Returns:
-        Indices: the latest earlier step of the same run, else the stem it was forked from, else −1. Weights that do
-        not say how they were made follow each other as given.
-    """
-    found = []
-    for i, c in enumerate(checkpoints):
-        same = [j for j, o in enumerate(checkpoints) if c.settings and o.settings == c.settings and o.step < c.step]
-        stem = [j for j, o in enumerate(checkpoints) if c.parent and o.sha256 == c.parent]
-        given = [i - 1] if i and not c.settings and not checkpoints[i - 1].settings else []
-        last = sorted(same, key=lambda j: checkpoints[j].step)[-1:]
-        found.append((last or stem or given or [-1])[0])
-    return tuple(found)
 
 
 def work(options: Options, checkpoints: int) -> Work:

@@ -9,8 +9,9 @@ Source: Goodfellow et al. 2015, arXiv 1412.6544 (planes through checkpoints); Li
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 import numpy as np
 import torch
@@ -56,6 +57,25 @@ class Axes:
     share: Array = field(default_factory=_nothing)
     eigenvalue: Array = field(default_factory=_nothing)
     converged: bool = True
+
+    def packed(self) -> dict[str, Array]:
+        """All of it as arrays by name."""
+        return {each.name: np.asarray(getattr(self, each.name)) for each in fields(self)}
+
+    @classmethod
+    def unpacked(cls, arrays: Mapping[str, Array]) -> Axes:
+        """The axes that `packed` made arrays of, bit for bit.
+
+        Args:
+            arrays: Arrays by name; others than its own are left out.
+
+        Returns:
+            The axes.
+        """
+        kept: dict[str, Any] = {each.name: arrays[each.name] for each in fields(cls)}
+        kept |= {name: torch.from_numpy(arrays[name]) for name in ("u", "v")}
+        kept |= {name: tuple(arrays[name].tolist()) for name in ("titles", "spanned")}
+        return cls(**kept | {"origin": int(kept["origin"]), "converged": bool(kept["converged"])})
 
     def coordinates(self, checkpoints: Sequence[Checkpoint]) -> tuple[Array, Array]:
         """Project checkpoints onto the plane.
@@ -219,7 +239,7 @@ def principal(checkpoints: Sequence[Checkpoint]) -> Axes:
         checkpoints: The trajectory, three checkpoints or more.
 
     Returns:
-        Axes with the last checkpoint at (0, 0); they point away from the first checkpoint's side.
+        Axes with the last checkpoint at (0, 0), the first one on the negative side of the mean.
 
     Raises:
         UsageError: If the checkpoints lie on one line.

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
+from landscape.errors import UsageError
 from landscape.result import Array, quantity
 from landscape.training.methods import labels
+
+if TYPE_CHECKING:
+    from landscape.checkpoint import Checkpoint
 
 
 @dataclass(frozen=True)
@@ -80,3 +85,45 @@ class Plane:
     def missing(self) -> int:
         """How many points of the grid have no value."""
         return int((self.status != 0).sum())
+
+
+def before(checkpoints: Sequence[Checkpoint]) -> tuple[int, ...]:
+    """For each checkpoint the one that it came from.
+
+    Args:
+        checkpoints: Checkpoints, in the order given.
+
+    Returns:
+        Indices: the latest earlier step of the same run, else the stem it was forked from, else −1. Weights that do
+        not say how they were made follow each other as given.
+    """
+    found = []
+    for i, c in enumerate(checkpoints):
+        same = [j for j, o in enumerate(checkpoints) if c.settings and o.settings == c.settings and o.step < c.step]
+        stem = [j for j, o in enumerate(checkpoints) if c.parent and o.sha256 == c.parent]
+        given = [i - 1] if i and not c.settings and not checkpoints[i - 1].settings else []
+        last = sorted(same, key=lambda j: checkpoints[j].step)[-1:]
+        found.append((last or stem or given or [-1])[0])
+    return tuple(found)
+
+
+def span(name: str, text: str) -> tuple[float, float]:
+    """Read a range.
+
+    Args:
+        name: Which axis.
+        text: "LOW:HIGH".
+
+    Returns:
+        Low and high.
+
+    Raises:
+        UsageError: If it is not understood or not ascending.
+    """
+    try:
+        low, high = (float(part) for part in text.split(":"))
+    except ValueError:
+        low, high = 0.0, 0.0
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise UsageError(f"--{name} {text} is no range", f"write --{name} LOW:HIGH, as --{name} -1:2")
+    return low, high

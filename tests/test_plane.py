@@ -12,12 +12,12 @@ from conftest import Pair
 from torch import nn
 
 from analyses import plane
-from analyses.plane import Options, before, compute
+from analyses.plane import Options, compute
 from landscape import axes
 from landscape.checkpoint import Checkpoint
 from landscape.errors import UsageError
 from landscape.options import make
-from landscape.plane import Plane
+from landscape.plane import Plane, before
 from landscape.problem import Problem
 from landscape.sheet import NEGATIVE_VARIANCE, NOT_FINITE, OK, Sheet
 from landscape.split import Split
@@ -242,7 +242,7 @@ def test_points_that_fail_are_missing_and_are_shown_as_missing(pair: Pair) -> No
     assert np.isfinite(found.loss[:, ~gone]).all()
     assert f"{found.missing} of 12 points are missing" in plane.words(found)[1]
     drawn = plane.figure(found)
-    assert f"{found.missing} of 12 points missing" in drawn.layout.annotations[0].text
+    assert drawn.layout.annotations[0].text == f"× {found.missing} missing"
     assert len(drawn.data[4].x) == found.missing
     assert all(trace.connectgaps is False for trace in drawn.data[:3])
     assert np.isnan(np.asarray(drawn.data[1].z)[gone]).all()
