@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from analyses import REGISTRY
-from cli import analyse, show
+from cli import analyse, exchange, show
 from cli.align import align
 from cli.errors import Group
 from cli.train import train
@@ -37,6 +37,8 @@ for _command in (
     show.report,
     show.demo,
     show.inspect,
+    exchange.import_surface,
+    exchange.export_surface,
     show.methods,
 ):
     landscape.add_command(_command)

@@ -35,10 +35,24 @@
     return Math.ceil(names.length / Math.max(1, Math.floor(width / (52 + 7 * Math.max(...names)))));
   }
 
+  // What a figure's own menus changed outlives a redraw: in the traces Plotly keeps it, in the layout we do.
+  function put(target, path, value) {
+    const keys = path.replace(/\[(\d+)\]/g, ".$1").split(".");
+    const last = keys.pop();
+    keys.reduce((at, key) => (at[key] ??= {}), target)[last] = value;
+  }
+
+  function keepEdits(plot, figure) {
+    plot.on("plotly_buttonclicked", ({ menu, button, active }) => {
+      figure.edits = { ...figure.edits, ...button.args[1], [`updatemenus[${menu._index}].active`]: active };
+    });
+  }
+
   function layoutFor(plot, figure) {
     const layout = structuredClone(figure.layout);
     layout.template = themes[theme()];
     layout.uirevision = "kept"; // zoom and hidden traces outlive a change of theme
+    Object.entries(figure.edits || {}).forEach(([path, value]) => put(layout, path, value));
     layout.autosize = true;
     delete layout.width;
     if (touch.matches) layout.dragmode = false; // a finger scrolls the page
@@ -59,11 +73,12 @@
       figures.set(plot, { ...figure, height: figure.layout.height || parseInt(plot.style.height, 10) });
     }
     const figure = figures.get(plot);
+    const first = !plot.on;
     const wide = columns(figure.layout);
     plot.style.minWidth = wide > 1 && !printing ? `${SUBPLOT * wide}px` : "";
     const layout = layoutFor(plot, figure);
     plot.style.height = `${layout.height}px`;
-    return Plotly.react(plot, figure.data, layout, {
+    const drawn = Plotly.react(plot, figure.data, layout, {
       displaylogo: false,
       showSendToCloud: false, // Plotly 4 would show a button that uploads the chart
       plotlyServerURL: "",
@@ -71,6 +86,8 @@
       modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
       toImageButtonOptions: { format: "svg", filename: plot.closest("figure").querySelector("h3").textContent },
     });
+    if (first) keepEdits(plot, figure);
+    return drawn;
   }
 
   const redraw = () => figures.forEach((_, plot) => draw(plot));

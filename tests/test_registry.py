@@ -20,6 +20,7 @@ from landscape.result import arrays, equal
 QUICK = {
     "interpolate": ["--points", "7", "--low", "-1", "--high", "2"],
     "hessian": ["--top", "2"],
+    "plane": ["--grid", "4x3", "--y", "-1:1"],
     "along": ["--top", "1", "--points", "3"],
     "escape": ["--walks", "2", "--budget", "3", "--rho", "0,0.3", "--threshold", "0.5"],
     "spectrum": ["--sketch", "2", "--samples", "3", "--starts", "2", "--steps", "6"],
