@@ -65,8 +65,8 @@ def reach(sheet: Sheet, k: int, rise: float) -> float:
         UsageError: If the loss does not rise that far.
     """
 
-    def line(at: float) -> tuple[float, float]:
-        return sheet.train_loss(*((at, 0.0) if k == 0 else (0.0, at))), math.nan
+    def line(at: float) -> float:
+        return sheet.train_loss(*((at, 0.0) if k == 0 else (0.0, at)))
 
     curvature = float(sheet.axes.eigenvalue[k])
     step = math.sqrt(2 * rise / curvature) if curvature > 0 else 0.03 * float(sheet.axes.length[k])
