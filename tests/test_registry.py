@@ -21,6 +21,7 @@ QUICK = {
     "interpolate": ["--points", "7", "--low", "-1", "--high", "2"],
     "hessian": ["--top", "2"],
     "along": ["--top", "1", "--points", "3"],
+    "sharpness": ["--radii", "0.05", "--relative", "0.002", "--restarts", "0", "--steps", "4", "--pairs", "2"],
     "spectrum": ["--sketch", "2", "--samples", "3", "--starts", "2", "--steps", "6"],
     "asymmetry": ["--points", "4", "--gaussian", "1", "--eigenvectors", "0"],
 }
