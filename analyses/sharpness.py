@@ -18,7 +18,7 @@ import numpy as np
 from landscape.options import option
 from landscape.result import Array
 from landscape.rise import Rise
-from landscape.surroundings import Rules
+from landscape.search import Rules
 from landscape.types import Progress, Work, quiet
 from landscape.wording import number, seeds, spread
 
@@ -37,7 +37,7 @@ EXAMPLE = "landscape sharpness sgd.pt sgd-sam.pt --radii 0.05,0.15"
 TAKES = (1, 100)
 Result = Rise
 STAGES = 5  # of what is measured at each checkpoint
-CLIMB = 9  # evaluations that a climb takes, as measured on small ResNets with tol 1e-3
+CLIMB = 7  # evaluations that a climb takes, as measured on small ResNets with tol 1e-3
 EXPLAINED = (0.45, 1.1)  # of ρ‖∇L‖ + ½ρ²λ₁: a convex quadratic reaches half of it at least, and all of it at most
 
 
@@ -162,8 +162,8 @@ def _explained(results: Sequence[Rise]) -> str:
     """Up to which radius slope and λ₁ tell the rise, and by how much it differs at the largest."""
     ratio = np.array([(r.worst / (r.linear + r.quadratic))[: r.own] for r in results])  # (S, M, R)
     low, high = EXPLAINED
-    within = ((ratio >= low) & (ratio <= high)).all((0, 1))
-    fine = int(np.argmin(within)) if not within.all() else len(within)
+    within = np.logical_and(ratio >= low, ratio <= high).reshape(-1, ratio.shape[-1]).all(0)
+    fine = int(np.argmin(np.append(within, False)))  # radii before the first at which it does not hold
     radius = results[0].radius
     if fine == len(radius):
         return f"Slope and λ₁ explain it up to ρ = {radius[-1]:g}"
@@ -182,27 +182,15 @@ def _ordered(results: Sequence[Rise]) -> str:
         target = (r.error if r.classifies else r.loss)[:, 1]
         pairs = [(i, j) for i, j in combinations(range(r.own), 2) if target[i] != target[j]]
         total += len(pairs)
-        for name, form in _forms(r).items():
+        for name, form in r.forms.items():
             right = sum(bool((form[i] < form[j]) == (target[i] < target[j])) for i, j in pairs)
             agreeing[name] = agreeing.get(name, 0) + right
     if not total:
         return f"Test {what} are equal: there is no order to explain"
     counts = sorted(set(agreeing.values()), reverse=True)
     groups = [(n, [name for name, count in agreeing.items() if count == n]) for n in counts]
-    told = [f"{n} by {'every form' if len(groups) == 1 else ', '.join(names)}" for n, names in groups]
-    return f"Of {total} {'pair' if total == 1 else 'pairs'} ordered as their test {what}: {'; '.join(told)}"
-
-
-def _forms(r: Rise) -> dict[str, Array]:
-    """Each form of sharpness at its middle radius, shape (M,)."""
-    theta, part = len(r.radius) // 2, len(r.relative) // 2
-    forms = {"worst": r.worst[:, theta], "average": r.average[:, theta]}
-    if r.m:
-        forms["m-sharpness"] = r.chunked[:, theta]
-    for a, metric in enumerate(r.metrics):
-        forms[metric] = r.adaptive_worst[:, a, part]
-        forms[f"{metric} average"] = r.adaptive_average[:, a, part]
-    return forms
+    told = [f"{n} of {total} by {'every form' if len(groups) == 1 else ', '.join(names)}" for n, names in groups]
+    return f"Pairs whose test {what} are ordered right: {'; '.join(told)}"
 
 
 def _vacuous(results: Sequence[Rise]) -> list[str]:
@@ -255,7 +243,7 @@ def _gaps(r: Rise) -> list[str]:
 def _copies(r: Rise) -> list[str]:
     """By what factor each measure of a rescaled copy differs: 1 where it is invariant."""
     told = []
-    values = {"λ₁": r.eigenvalue, **_forms(r)}
+    values = {"λ₁": r.eigenvalue, **r.forms}
     for i in range(len(r.names) - r.own):
         beside = [f"{name} {number(v[i])} → {number(v[r.own + i])}" for name, v in values.items()]
         told.append(f"{r.labels[i]} and the same network rescaled ×{r.rescale:g}: {', '.join(beside)}")
@@ -263,7 +251,7 @@ def _copies(r: Rise) -> list[str]:
 
 
 CAPTION = (
-    "Above: the largest rise of the training loss found in balls of radius ρ, a lower bound of κ_ρ, and dashed the most "
+    "Above: the largest rise of the training loss found in balls of radius ρ, a lower bound of κ, and dashed the most "
     "that slope and largest eigenvalue at the checkpoint predict, ρ‖∇L‖ + ½ρ²λ₁. Below: all forms at the middle "
     "radius; elementwise and filter-wise balls measure a step relative to the weights, which no rescaling of the "
     "network changes. Thin lines and single marks are runs of one seed. The PAC-Bayes bound is in the table."
@@ -282,7 +270,7 @@ def figure(*results: Rise) -> Figure:
         _draw_forms(drawn, results, i)
     titles = ("radius ρ in theta", "rise at the middle radius (nats)")
     layout(drawn, titles, ("largest rise found (nats)", ""), log="xy", height=680)
-    radius, forms = results[0].radius, list(_forms(results[0]))
+    radius, forms = results[0].radius, list(results[0].forms)
     drawn.update_xaxes(tickvals=radius, ticktext=[f"{rho:g}" for rho in radius], minor=None, row=1, col=1)
     drawn.update_yaxes(
         type="linear", tickformat=None, minor=None, nticks=None, tickvals=list(range(len(forms))), ticktext=forms,
@@ -310,7 +298,8 @@ def _draw_radii(drawn: Figure, results: Sequence[Rise], i: int) -> None:
     )
     drawn.add_scatter(
         y=local, mode="lines", line=solid | {"width": 1.5, "dash": "dash"}, name="slope and λ₁ at the point",
-        legendgroup="local", showlegend=i == 0, hovertemplate=f"%{{y:.4g}}<extra>{name}, slope and λ₁</extra>", **about,
+        legendgroup="local", legendrank=2000, showlegend=i == 0,
+        hovertemplate=f"%{{y:.4g}}<extra>{name}, slope and λ₁</extra>", **about,
     )  # fmt: skip
 
 
@@ -318,10 +307,10 @@ def _draw_forms(drawn: Figure, results: Sequence[Rise], i: int) -> None:
     from landscape.style import mark, plain
 
     first = results[0]
-    style, name, forms = mark(first.looks[i]), plain(first.labels[i]), list(_forms(first))
+    style, name, forms = mark(first.looks[i]), plain(first.labels[i]), list(first.forms)
     shift = 0.5 * ((i + 0.5) / len(first.names) - 0.5)
     for run, r in enumerate(results, 1):
-        values = [_forms(r)[form][i] for form in forms]
+        values = [r.forms[form][i] for form in forms]
         drawn.add_scatter(
             x=values, y=np.arange(len(forms)) + shift, mode="markers", marker=style.marker(8), row=2, col=1, name=name,
             legendgroup=name, showlegend=False, customdata=forms,

@@ -42,7 +42,8 @@ def _filters(weights: Tensor) -> Tensor:
     if weights.dim() < 2:
         return weights.abs()
     rows = weights.flatten(1)
-    return torch.linalg.vector_norm(rows, dim=1, keepdim=True).expand_as(rows)
+    norms: Tensor = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+    return norms.expand_as(rows)
 
 
 def length(theta: Tensor, scale: Tensor) -> float:

@@ -107,7 +107,8 @@ def direction(size: int, seed: int, number: int, like: Tensor) -> Tensor:
         u, shape (D,), ‖u‖₂ = 1.
     """
     z = torch.randn(size, generator=generator(seed, "sphere", number), dtype=torch.float64)
-    return (z / torch.linalg.vector_norm(z)).to(like)
+    unit: Tensor = z / torch.linalg.vector_norm(z)
+    return unit.to(like)
 
 
 def average_rise(nearby: Nearby, rho: float, pairs: int, seed: int, like: Tensor) -> tuple[float, float]:

@@ -149,3 +149,15 @@ class Rise:
     def bound(self) -> Array:
         """The right side of the PAC-Bayes bound with the error found, shape (M, R): the true one is no smaller."""
         return self.worst_error + self.complexity
+
+    @property
+    def forms(self) -> dict[str, Array]:
+        """Each form of sharpness at its middle radius, shape (M,)."""
+        theta, part = len(self.radius) // 2, len(self.relative) // 2
+        forms = {"worst": self.worst[:, theta], "average": self.average[:, theta]}
+        if self.m:
+            forms["m-sharpness"] = self.chunked[:, theta]
+        for a, metric in enumerate(self.metrics):
+            forms[metric] = self.adaptive_worst[:, a, part]
+            forms[f"{metric} average"] = self.adaptive_average[:, a, part]
+        return forms
