@@ -88,7 +88,7 @@ def compute(
     for i, checkpoint in enumerate(everyone):
         found: dict[str, Array] = {}
         with exact_arithmetic(surface.flat.theta.device):
-            surface.at(checkpoint, recalibrated=options.batchnorm == "recalibrated")
+            surface.at(checkpoint, recalibrated=options.batchnorm != "stored")
             for stage, fields in enumerate(measure(surface, options), 1):
                 found |= fields
                 progress(STAGES * i + stage, STAGES * len(everyone), checkpoint.name)
@@ -149,10 +149,10 @@ def words(*results: Rise) -> tuple[str, str]:
         answer = f"Within ρ = {rho} the loss rises by {spread(at[:, 0], 'nats')} or more{seeds(len(results))}"
     else:
         flat, sharp = int(np.argmin(at.mean(0))), int(np.argmax(at.mean(0)))
-        factor = at[:, sharp] / at[:, flat]
+        factor = _over(at[:, sharp], at[:, flat])
         sure = "" if len(results) == 1 else f" in {int((factor > 1).sum())} of {len(results)} seeds"
         answer = f"{names[flat]} is {spread(factor)} times flatter than {names[sharp]} at ρ = {rho}{sure}"
-        ratios = (worst[:, sharp] / worst[:, flat]).mean(0)
+        ratios = _over(worst[:, sharp], worst[:, flat]).mean(0)
         others = [f"{number(x)} at {r:g}" for x, r in zip(ratios, first.radius, strict=True)]
         detail += [f"Factor by ρ: {', '.join(others)}", _ordered(results)]
     return answer, ". ".join([*detail, *_vacuous(results)])
@@ -160,7 +160,7 @@ def words(*results: Rise) -> tuple[str, str]:
 
 def _explained(results: Sequence[Rise]) -> str:
     """Up to which radius slope and λ₁ tell the rise, and by how much it differs at the largest."""
-    ratio = np.array([(r.worst / (r.linear + r.quadratic))[: r.own] for r in results])  # (S, M, R)
+    ratio = np.array([_over(r.worst, r.linear + r.quadratic)[: r.own] for r in results])  # (S, M, R)
     low, high = EXPLAINED
     within = np.logical_and(ratio >= low, ratio <= high).reshape(-1, ratio.shape[-1]).all(0)
     fine = int(np.argmin(np.append(within, False)))  # radii before the first at which it does not hold
@@ -171,6 +171,11 @@ def _explained(results: Sequence[Rise]) -> str:
     if fine == 0:
         return f"Slope and λ₁ explain it at no radius: {most}"
     return f"Slope and λ₁ explain it up to ρ = {radius[fine - 1]:g}; {most}"
+
+
+def _over(a: Array, b: Array) -> Array:
+    """Quotients; 1 where both are 0, NaN where the divisor alone is."""
+    return np.divide(a, b, out=np.where(a == 0, 1.0, np.nan), where=b > 0)
 
 
 def _ordered(results: Sequence[Rise]) -> str:
@@ -217,7 +222,7 @@ def listing(result: Rise) -> list[str]:
         if r.sampling_error[i, theta] > 0:
             beside.append(f"sampling error {number(r.sampling_error[i, theta])}")
         found = _found(r.worst[i, theta], r.climbs[i, theta], r.starts)
-        told.append(f"{name} ρ = {rho}: {found}, gap {r.gap[i, theta]:.0e}; {', '.join(beside)}")
+        told.append(f"{name} ρ = {rho}: {found}, gap {number(r.gap[i, theta])}; {', '.join(beside)}")
         for a, metric in enumerate(r.metrics):
             found = _found(r.adaptive_worst[i, a, part], r.adaptive_climbs[i, a, part], r.starts)
             mean = f"{number(r.adaptive_average[i, a, part])} ± {number(r.adaptive_average_error[i, a, part])}"

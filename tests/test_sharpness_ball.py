@@ -388,6 +388,16 @@ class TestWords:
             (said,) = [group for group in groups if counted(group)]
             assert said.startswith(f"{agrees} of 2 by ")
 
+    def test_a_loss_that_cannot_rise_is_told_without_a_division(self) -> None:
+        nothing = Split(torch.zeros(8, 5, dtype=torch.float64), torch.zeros(8, 1, dtype=torch.float64))
+        problem = Problem(lambda: nn.Linear(5, 1, bias=False), nothing, nothing, SquaredError())
+        points = start(problem, 0, "a"), start(problem, 1, "b")
+        found = measured(problem, *points, options=ROUGH)
+        assert not found.worst.any()
+        told = " ".join([*sharpness.words(found), *sharpness.listing(found)])
+        assert "nan" not in told
+        assert "Test losses are equal" in told
+
     def test_copies_stand_beside_the_originals_and_in_no_ranking(self, run: Command, pair: Pair) -> None:
         quick = ["--radii", "0.05", "--relative", "0.002", "--restarts", "0", "--steps", "3", "--pairs", "2"]
         done = run(
