@@ -9,7 +9,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol, cast
 
-from analyses import along, asymmetry, connect, distance, escape, evaluate, hessian, interpolate, plane, shift, spectrum
+from analyses import (
+    along,
+    asymmetry,
+    connect,
+    distance,
+    escape,
+    evaluate,
+    hessian,
+    interpolate,
+    plane,
+    sharpness,
+    shift,
+    spectrum,
+)
 from landscape.types import Work
 
 
@@ -42,7 +55,7 @@ class Analysis(Protocol):
 # in the order of a report; a test holds each module against the protocol
 REGISTRY = cast(
     "tuple[Analysis, ...]",
-    (evaluate, hessian, spectrum, interpolate, along, plane, asymmetry, shift, distance, connect, escape),
+    (evaluate, hessian, spectrum, sharpness, interpolate, along, plane, asymmetry, shift, distance, connect, escape),
 )
 
 
