@@ -1,7 +1,7 @@
 """The loss around a point: how much it rises for a step, over chosen examples, in a chosen metric.
 
-A step is told by z and moves the weights by T z, where T is a diagonal of `landscape.scaling`; with T = 1 it is the step
-itself. BatchNorm statistics stay those of the point, or are those of each batch: one function of z either way.
+A step is told by z and moves the weights by T z, where T is a diagonal of `landscape.scaling`; with T = 1 it is the
+step itself. BatchNorm statistics stay those of the point, or are those of each batch: one function of z either way.
 """
 
 from __future__ import annotations
