@@ -237,21 +237,22 @@ def words(*results: Interpolation) -> tuple[str, str]:
 def listing(result: Interpolation) -> list[str]:
     """How sure the barrier and the curve are, the slopes at both ends, and what is missing."""
     between, sampling = result.barrier_loss_between[0], 1.96 * result.barrier_loss_sampling[1]
+    halves = number(float(result.barrier_loss_halves[1]))
     lines = [
-        f"barrier sure to {number(float(between))} between points, test barrier to {number(float(sampling))} (95 % of "
-        f"samples); {number(float(result.barrier_loss_halves[1]))} with α from the other half of the test data"
+        f"barrier in training uncertain by {number(float(between))} nats between points, in test by "
+        f"{number(float(sampling))} nats of sampling (95 %); {halves} nats with α chosen on the other half"
     ]
     width = float(np.ptp(result.loss[0, result.status == OK])) if (result.status == OK).any() else 0.0
     part = f" ({result.between[0] / width:.2%} of the range)".replace("%", " %") if width else ""
     lines.append(
-        f"{len(result.alpha)} points, training loss between them within {number(float(result.between[0]))}{part}"
+        f"{len(result.alpha)} points, training loss between them within {number(float(result.between[0]))} nats{part}"
     )
     ends = [float(result.slope[result.alpha == end].item()) for end in (0.0, 1.0)]
     if np.isfinite(ends).all():
         told = ", ".join(
             f"{name} {number(v)}" for name, v in zip(labels(result.names, result.methods), ends, strict=True)
         )
-        lines.append(f"slope of the training loss from one to the other (dL/dα in nats): {told}")
+        lines.append(f"slope dL/dα of the training loss, in nats: {told}")
     if np.isfinite(result.precision_gap) or result.precision_gap == float("inf"):
         kept = "used" if result.precision == "bf16" else "refused, fp32 used"
         lines.append(f"bf16 {kept}: it moves the training loss by {number(100 * result.precision_gap)} % of its range")
