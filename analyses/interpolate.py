@@ -323,20 +323,19 @@ def _losses(result: Interpolation, s: int) -> Drawn:
     return result.alpha[known], curve or (lambda at: np.interp(at, result.alpha[known], result.loss[s, known]))
 
 
-def _between(places: Sequence[Array], parts: int) -> Array:
-    """All measured places, with each gap between them cut into parts."""
+def _between(places: Sequence[Array], smooth: bool) -> Array:
+    """All measured places, for a smooth curve with an even grid among them."""
     x = np.unique(np.concatenate(places))
-    cut = x[:-1, None] + np.diff(x)[:, None] * np.arange(parts) / parts
-    return np.append(cut.ravel(), x[-1:])
+    return np.union1d(x, np.linspace(x[0], x[-1], 241)) if smooth and len(x) else x
 
 
 def _draw_split(drawn: Figure, row: int, curves: Sequence[Drawn], name: str) -> None:
     from landscape.style import TEST, TRAIN
 
     line = {"color": TRAIN if name == "train" else TEST, "dash": "solid" if name == "train" else "dash"}
-    several, parts = len(curves) > 1, 1 if row == 1 else 6
+    several, smooth = len(curves) > 1, row == 2
     for run, (x, curve) in enumerate(curves):
-        at = _between([x], parts)
+        at = _between([x], smooth)
         drawn.add_scatter(
             x=at, y=curve(at), mode="lines", line={**line, "width": 1 if several else 2}, name=name, legendgroup=name,
             opacity=0.45 if several else 1, showlegend=row == 1 and run == 0 and not several,
@@ -348,7 +347,7 @@ def _draw_split(drawn: Figure, row: int, curves: Sequence[Drawn], name: str) -> 
                 showlegend=False, hoverinfo="skip", row=row, col=1,
             )  # fmt: skip
     if several:
-        at = _between([x for x, _ in curves], 1 if row == 1 else 3)
+        at = _between([x for x, _ in curves], smooth)
         drawn.add_scatter(
             x=at, y=np.mean([curve(at) for _, curve in curves], axis=0), mode="lines", line={**line, "width": 3},
             name=f"{name}, mean of {len(curves)}", legendgroup=name, showlegend=row == 1, row=row, col=1,
@@ -362,7 +361,7 @@ def _draw_band(drawn: Figure, results: Sequence[Interpolation], s: int) -> None:
     if not results[0].classifies:
         return
     curves = [_errors(r, s) for r in results]
-    at = _between([x for x, _ in curves], 1)
+    at = _between([x for x, _ in curves], smooth=False)
     mean = np.mean([curve(at) for _, curve in curves], axis=0)
     at, mean = at[np.isfinite(mean)], mean[np.isfinite(mean)]
     low, high = wilson(mean, int(results[0].examples[s]))

@@ -67,7 +67,7 @@ def measure(curve: Curve | None, rise: Array, spread: Array, smooth: bool) -> Ba
     tops = np.maximum(heights[:-1], heights[1:])  # of each interval
     place, height = float(x[np.argmax(heights)]), float(heights.max())
     if smooth:
-        fine = x[:-1, None] + np.diff(x)[:, None] * np.linspace(0, 1, 17)  # (P − 1, 17)
+        fine = x[:-1, None] + np.diff(x)[:, None] * np.linspace(0, 1, 17)[1:-1]  # (P − 1, 15)
         above = curve(fine) - chord(fine, first, last)
         tops = np.maximum(tops, above.max(1))
         if float(above.max()) > height:
