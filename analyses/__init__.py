@@ -18,7 +18,8 @@ class Analysis(Protocol):
 
     `compute(problem, *checkpoints, options, progress, device, dtype)` answers the question and `work` says beforehand
     what it takes; `label`, `words`, `figure` and `table` show stored results of one label, several runs at a time.
-    A module may also have `listing(result)`: lines that the command prints below its answer.
+    A module may also have `listing(result)`: lines that the command prints below its answer; and `resumable(options)`:
+    then `compute` takes a `rest`, from which an interrupted computation goes on.
     """
 
     NAME: str

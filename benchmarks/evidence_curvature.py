@@ -30,6 +30,8 @@ from landscape.types import Setting
 from landscape.wording import bounded, number
 
 METHODS = ("sgd", "sgd-sam", "sam", "sam-sgd", "psam")
+FORKS = {"sgd-sam": "sgd", "sam-sgd": "sam"}
+"""Methods whose first steps are those of another: they go on from its checkpoint at the switch."""
 QUESTIONS = (
     ("evaluate", METHODS),
     ("hessian", METHODS),
@@ -41,10 +43,13 @@ QUESTIONS = (
 
 def train(spec: str, directory: Path, values: dict[str, Setting], device: str) -> None:
     """One checkpoint for each method, from the same initial weights in the same order of examples."""
-    for method in METHODS:
+    for method in sorted(METHODS, key=lambda method: method in FORKS):
         out = directory / f"{method}.pt"
         if not out.exists():
-            train_to_file(spec, values | {"method": method}, Order(out, device=device), lambda text: None)
+            stem = FORKS.get(method)
+            fork = next(directory.glob(f"{stem}@*.pt")) if stem else None
+            order = Order(out, fork, save_at=() if stem else ("switch",), device=device)
+            train_to_file(spec, values | {"method": method}, order, lambda text: None)
         print(out, flush=True)
 
 
@@ -111,12 +116,17 @@ def main() -> None:
     parser.add_argument("spec", metavar="SPEC", help="the problem")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where checkpoints and results go")
     parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--batch-size", type=int, default=50, help="examples in a training step")
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--train-only", action="store_true", help="measure at another time")
     parser.add_argument("--write", type=Path, metavar="FILE", help="put table and figures between the markers in FILE")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     device = str(choose(arguments.device))
-    train(arguments.spec, arguments.out, {"epochs": arguments.epochs}, device)
+    values: dict[str, Setting] = {"epochs": arguments.epochs, "batch_size": arguments.batch_size, "evaluations": 1}
+    train(arguments.spec, arguments.out, values, device)
+    if arguments.train_only:
+        return
     stored = measure(arguments.out, device)
     report.write(page(stored, "How sharp are the solutions?"), arguments.out / "report.html", force=True)
     kind, _, place = arguments.spec.partition(":")

@@ -19,6 +19,7 @@ from landscape.curvature.objective import Losses, Objective
 from landscape.curvature.operator import HessianOperator
 from landscape.curvature.power import power_eigenpairs
 from landscape.curvature.pyhessian_engine import pyhessian_eigenpairs
+from landscape.curvature.rest import Rest, packed, unpacked
 from landscape.curvature.sampling import sampling_error, subset
 from landscape.curvature.trace import Trace, estimate_trace
 
@@ -34,6 +35,7 @@ __all__ = [
     "Kind",
     "Losses",
     "Objective",
+    "Rest",
     "Search",
     "Trace",
     "check_determinism",
@@ -42,6 +44,7 @@ __all__ = [
     "eigenpairs",
     "estimate_trace",
     "make_operator",
+    "packed",
     "perturbed",
     "power_eigenpairs",
     "pyhessian_eigenpairs",
@@ -50,4 +53,5 @@ __all__ = [
     "spectral_density",
     "subset",
     "top_eigenpairs",
+    "unpacked",
 ]

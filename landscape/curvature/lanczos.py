@@ -46,6 +46,7 @@ class Search:
             or a restart has mixed its rows with others; -1 if there is none.
         known: The wanted values at that time, shape (k,).
         finished: Whether the last probe brought nothing new.
+        excess: Largest residual of the wanted pairs relative to its limit, 1 and below being converged.
     """
 
     def __init__(self, krylov: Krylov, k: int, tol: float) -> None:
@@ -60,15 +61,13 @@ class Search:
         self.probes, self.base = 0, -1
         self.known: Floats = np.full(k, np.nan)
         self.finished = False
+        self.excess = np.inf
 
-    def step(self, product: Product) -> float:
+    def step(self, product: Product) -> None:
         """Use one product; start a probe or finish where the pairs have converged.
 
         Args:
             product: The operator.
-
-        Returns:
-            The largest residual of the wanted pairs relative to its limit, 1 and below being converged.
         """
         krylov = self.krylov
         self._make_room()
@@ -77,32 +76,31 @@ class Search:
         if self.base >= 0 and krylov.rows == ways:  # the probe's space has ended: its rows are all there is
             self.base = 0
         if krylov.exhausted:
-            self.finished = True
-            return 0.0
+            self.finished, self.excess = True, 0.0
+            return
         if krylov.steps < self.k + _PATIENCE:
-            return np.inf
+            return
         values, outward, _ = krylov.ritz()
         limits = self._limits(values)
-        excess = float((np.linalg.norm(outward, axis=0) / limits).max())
+        self.excess = float((np.linalg.norm(outward, axis=0) / limits).max())
         if self.base >= 0:
             unchanged = (np.abs(values[: self.k] - self.known) <= limits[: self.k]).all()
             below = self._complement_is_below(values, outward, limits)
-            self.finished = bool(unchanged) and excess <= 1 and below
+            self.finished = bool(unchanged) and self.excess <= 1 and below
             self.base = self.base if unchanged else -1
-        elif excess <= 1:
+        elif self.excess <= 1:
             self.known, self.probes = values[: self.k].copy(), self.probes + 1
             self._make_room()
             krylov.add_direction()
             self.base = krylov.steps
-        return excess
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """The whole state as numpy arrays; see `restore`.
 
         Returns:
-            Arrays by name.
+            Arrays by name; the basis is a view where it lies on the CPU, good until the next step.
         """
-        counts = {"probes": np.array(self.probes), "base": np.array(self.base), "finished": np.array(self.finished)}
+        counts = {name: np.array(getattr(self, name)) for name in ("probes", "base", "finished", "excess")}
         return {**self.krylov.arrays(), **counts, "known": self.known.copy()}
 
     def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
@@ -114,6 +112,7 @@ class Search:
         self.krylov.restore(arrays)
         self.probes, self.base = int(arrays["probes"]), int(arrays["base"])
         self.finished, self.known = bool(arrays["finished"]), np.array(arrays["known"], dtype=np.float64)
+        self.excess = float(arrays["excess"])
 
     def _way_out(self) -> int:
         """The newest direction during a probe; else the one that the worst pair leans to most."""
@@ -229,7 +228,8 @@ def top_eigenpairs(
         capacity: Vectors held in memory, at least 2 k + 12 unless D is smaller. Default 2 k + 50.
         progress: Told after each step.
         state: State of an interrupted search for the same operator, k and tol, see `Search.arrays`.
-        save: Called with the search after each step; it decides whether to ask for `arrays()`.
+        save: Called with the search after each step and before each product of the certificate; it decides whether to
+            ask for `arrays()`, and may raise to stop.
 
     Returns:
         Certified eigenpairs; `converged` is False and `advice` says why if the products ran out.
@@ -243,17 +243,23 @@ def top_eigenpairs(
     search = Search(Krylov(size, rows, torch.Generator().manual_seed(seed), device, dtype), k, tol)
     if state is not None:
         search.restore(state)
-    krylov, certificates, excess = search.krylov, k + 1, np.inf
+    krylov, certificates = search.krylov, k + 1
     while not search.finished and (krylov.products < budget - certificates or krylov.steps < k):
-        excess = search.step(product)
+        search.step(product)
         if progress is not None:
-            progress(krylov.products, excess * tol)
+            progress(krylov.products, search.excess * tol)
         if save is not None:
             save(search)
+
+    def measured(vector: torch.Tensor) -> torch.Tensor:
+        if save is not None:
+            save(search)
+        return product(vector)
+
     values, _, coordinates = krylov.ritz()
     vectors = krylov.lift(coordinates[:, [*range(k), len(values) - 1]])
-    advice = "" if search.finished else _advice(krylov.products + certificates, excess)
-    return certify(product, vectors[:k], vectors[k], values[k:], krylov.products, tol, "lanczos", advice=advice)
+    advice = "" if search.finished else _advice(krylov.products + certificates, search.excess)
+    return certify(measured, vectors[:k], vectors[k], values[k:], krylov.products, tol, "lanczos", advice=advice)
 
 
 def _advice(products: int, excess: float) -> str:
