@@ -20,10 +20,11 @@ from record import hardware, write
 
 from analyses import hessian, named, spectrum
 from analyses.pages import Stored, page, read
-from analyses.run import ask
+from analyses.run import ask, state_of
 from landscape import report
 from landscape.device import choose
 from landscape.opening import open_checkpoints
+from landscape.options import make
 from landscape.training.files import Order, train_to_file
 from landscape.training.methods import labels
 from landscape.types import Setting
@@ -32,12 +33,13 @@ from landscape.wording import bounded, number
 METHODS = ("sgd", "sgd-sam", "sam", "sam-sgd", "psam")
 FORKS = {"sgd-sam": "sgd", "sam-sgd": "sam"}
 """Methods whose first steps are those of another: they go on from its checkpoint at the switch."""
-QUESTIONS = (
-    ("evaluate", METHODS),
-    ("hessian", METHODS),
-    ("spectrum", METHODS),
-    ("along", ("sgd", "sgd-sam")),
-    ("along", ("sam", "sam-sgd")),
+FEW: dict[str, Setting] = {"sketch": 4, "samples": 6, "starts": 3, "steps": 16}
+QUESTIONS: tuple[tuple[str, tuple[str, ...], dict[str, Setting]], ...] = (
+    ("evaluate", METHODS, {}),
+    ("hessian", METHODS, {"top": 3}),
+    ("spectrum", METHODS, FEW),
+    ("along", ("sgd", "sgd-sam"), {"points": 5, "top": 1}),
+    ("along", ("sam", "sam-sgd"), {"points": 5, "top": 1}),
 )
 
 
@@ -53,17 +55,19 @@ def train(spec: str, directory: Path, values: dict[str, Setting], device: str) -
         print(out, flush=True)
 
 
-def measure(directory: Path, device: str) -> list[Stored]:
-    """Every question, as stored results."""
+def measure(directory: Path, examples: int, device: str) -> list[Stored]:
+    """Every question, as stored results; what was interrupted goes on."""
     found = []
-    for name, methods in QUESTIONS:
+    for name, methods, settings in QUESTIONS:
         analysis = named(name)
         assert analysis is not None
+        options: object = make(analysis.Options, settings | ({"examples": examples} if name != "evaluate" else {}))
         out = directory / f"{'--'.join(methods) if len(methods) == 2 else 'all'}.{name}.h5"
         if not out.exists():
             paths = [directory / f"{method}.pt" for method in methods]
             problem, checkpoints = open_checkpoints(paths, None, lambda text: None)
-            ask(analysis, problem, checkpoints, paths, analysis.Options(), out, device=device)
+            resume = state_of(out).exists()
+            ask(analysis, problem, checkpoints, paths, options, out, device=device, resume=resume)
         found.append(read(out))
         print(out, flush=True)
     return found
@@ -74,7 +78,7 @@ def table(stored: list[Stored]) -> str:
     results = {s.analysis.NAME: s.result for s in stored if len(s.result.names) == len(METHODS)}
     sharp: hessian.Sharpness = results["hessian"]
     whole: spectrum.Spectrum = results["spectrum"]
-    rows = ["| solution | test error | λ₁ (nats/θ²) | λ₂ … λ₅ | smallest | trace | within σ of 0 |", "|" + "---|" * 7]
+    rows = ["| solution | test error | λ₁ (nats/θ²) | λ₂, λ₃ | smallest | trace | within σ of 0 |", "|" + "---|" * 7]
     for i, name in enumerate(labels(sharp.names, sharp.methods)):
         top = bounded(float(sharp.eigenvalue[i, 0]), float(sharp.interval_high[i, 0] - sharp.eigenvalue[i, 0]))
         rest = ", ".join(number(float(value)) for value in sharp.eigenvalue[i, 1:])
@@ -117,6 +121,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where checkpoints and results go")
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--batch-size", type=int, default=50, help="examples in a training step")
+    parser.add_argument("--examples", type=int, default=0, help="training examples to differentiate; 0 for all")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--train-only", action="store_true", help="measure at another time")
     parser.add_argument("--write", type=Path, metavar="FILE", help="put table and figures between the markers in FILE")
@@ -127,7 +132,7 @@ def main() -> None:
     train(arguments.spec, arguments.out, values, device)
     if arguments.train_only:
         return
-    stored = measure(arguments.out, device)
+    stored = measure(arguments.out, arguments.examples, device)
     report.write(page(stored, "How sharp are the solutions?"), arguments.out / "report.html", force=True)
     kind, _, place = arguments.spec.partition(":")
     what = f"{kind}/{place.rpartition('/')[2]}" if place else arguments.spec

@@ -93,7 +93,7 @@ def test_the_guard_rules_out_at_its_probability() -> None:
             image -= rows.T @ (rows @ image)
             image -= rows.T @ (rows @ image)
             rows = np.vstack([rows, image / np.linalg.norm(image)])
-            if would_have_shown(1.3, (rows * entries) @ rows.T, -1.0, 301):
+            if would_have_shown(1.3, (rows * entries) @ rows.T, 301):
                 denied += 1
                 break
     assert denied <= 10  # beyond 10 lies a Poisson tail of 0.3 % at the mean 4

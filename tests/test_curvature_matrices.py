@@ -22,6 +22,7 @@ from landscape.curvature import (
     HessianOperator,
     Objective,
     check_determinism,
+    chunked,
     dense_hessian,
     eigenpairs,
     estimate_trace,
@@ -31,6 +32,11 @@ from landscape.curvature import (
     top_eigenpairs,
 )
 from landscape.errors import ResourceError, UsageError
+
+
+@pytest.fixture(autouse=True)
+def _small_chunks_stay_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chunked, "_PASS", 0)
 
 
 def jacobian(problem: Objective, function: Callable[[Tensor, Tensor], Tensor]) -> Tensor:

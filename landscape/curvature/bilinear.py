@@ -79,16 +79,23 @@ class Convolution(BilinearMap):
 
 @dataclass(frozen=True)
 class ChannelScale(BilinearMap):
-    """One factor for each channel: x of shape (B, channel, ...), w of shape (channel,)."""
+    """One factor for each channel: x of shape (B, channel, ...), w of shape (channel,).
+
+    Attributes:
+        zero: Zeros, shape (channel,).
+        one: Ones, shape (channel,).
+    """
+
+    zero: Tensor
+    one: Tensor
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:  # noqa: D102
         return x * w.view(1, -1, *(1,) * (x.dim() - 2))
 
     def adjoints(self, g: Tensor, x: Tensor, w: Tensor, wanted: tuple[bool, bool]) -> Sequence[Tensor | None]:  # noqa: D102
         # BatchNorm with mean 0 and variance 1 is this map, and its backward pass is one kernel
-        zero, one = torch.zeros_like(w), torch.ones_like(w)
         slopes: Sequence[Tensor | None] = torch.ops.aten.native_batch_norm_backward(
-            g, x, w, zero, one, None, None, False, 0.0, (*wanted, False)
+            g, x, w, self.zero, self.one, None, None, False, 0.0, (*wanted, False)
         )
         return slopes[:2]
 
@@ -209,7 +216,8 @@ def fixed_batch_norm(
     scale = torch.rsqrt(running_var + eps)  # (channel,)
     scale = scale if weight is None else weight * scale
     shift = -running_mean * scale if bias is None else bias - running_mean * scale
-    scaled: Tensor = _Bilinear.apply(input, scale, ChannelScale())  # type: ignore[no-untyped-call]
+    constants = ChannelScale(torch.zeros_like(running_var), torch.ones_like(running_var))
+    scaled: Tensor = _Bilinear.apply(input, scale, constants)  # type: ignore[no-untyped-call]
     return scaled + shift.view(1, -1, *(1,) * (input.dim() - 2))
 
 

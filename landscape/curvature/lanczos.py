@@ -28,7 +28,6 @@ from landscape.curvature.krylov import Krylov
 
 _PATIENCE = 5
 _MISSED = 0.01
-_ZEROS = 4
 _LOWEST = 3e-3
 
 Save = Callable[["Search"], None]
@@ -141,7 +140,7 @@ class Search:
         if self.base == 0:  # the probe's space is not at hand: what the newest direction leads to must stay below
             return bool((values[self.k :] + np.abs(outward[-1:, self.k :]).sum(axis=0) <= last + limit).all())
         block = krylov.coupling[self.base : krylov.steps, self.base : krylov.steps]
-        return would_have_shown(last + limit, block, float(values[-1]), krylov.size)
+        return would_have_shown(last + limit, block, krylov.size)
 
     def _make_room(self) -> None:
         if self.krylov.full:
@@ -156,47 +155,34 @@ class Search:
         return np.union1d(top, low)
 
 
-def would_have_shown(above: float, block: Floats, least: float, size: int) -> bool:
+def would_have_shown(above: float, block: Floats, size: int) -> bool:
     """Whether a Krylov space from a random vector g rules out an eigenvalue, except with probability 1 %.
 
-    Let m be the largest Ritz value after j steps, so that no vector of the space has a Rayleigh quotient above m. Take
-    from the space p(H) g with p a polynomial of degree j - 1, at most 1 on [least, m]. Were there an
-    eigenvalue of at least `above` > m, in whose direction g has the squared component c, the quotient of p(H) g
-    would exceed m as soon as c p(above)^2 (above - m) > m - least. And c D is the square of a standard normal
-    number, which is below (pi / 2) P^2 with probability P.
+    Let p_0 ... p_{j-1} be the polynomials that are orthonormal under the spectral measure of the unit vector g, as the
+    j steps give them. Of all q of degree below j with q(x) = 1 the smallest integral of q^2 is 1 / sum p_i(x)^2,
+    Christoffel's number: no more than that of the measure can lie at x. An eigenvalue at x has the squared
+    component of g in its direction, and D times that is the square of a standard normal number, which is
+    below (pi / 2) P^2 with probability P. Beyond the largest Ritz value the sum rises, so that what holds at
+    `above` holds further out.
+
+    Source: Akhiezer, The Classical Moment Problem (1965), section 2.5 (Christoffel's number); the guard is our own.
 
     Args:
         above: The eigenvalue.
-        block: The operator in the Krylov basis, shape (j, j).
-        least: Smallest eigenvalue.
+        block: The operator in the Krylov basis, tridiagonal, shape (j, j).
         size: D.
 
     Returns:
         Whether it is ruled out.
     """
-    ritz = np.linalg.eigvalsh(block)[::-1]
-    if ritz[0] >= above:
+    if np.linalg.eigvalsh(block)[-1] >= above:
         return False
-    ratios = (above - ritz) / np.maximum(ritz - least, np.finfo(np.float64).tiny)
-    growth = max(_log_growth(ratios, zeros) for zeros in range(min(len(ritz), _ZEROS)))
-    return bool(2 * growth + np.log(ratios[0]) > np.log(size / (np.pi / 2 * _MISSED**2)))
-
-
-def _log_growth(ratios: Floats, zeros: int) -> float:
-    """Growth outside [least, m] of the polynomial with zeros at the first Ritz values that is Chebyshev's below them.
-
-    Each zero costs one degree and pays where a Ritz value has converged next to the eigenvalue in question.
-
-    Args:
-        ratios: (above - ritz) / (ritz - least) for the Ritz values, falling; shape (j,).
-        zeros: How many of them are zeros of the polynomial, fewer than j.
-
-    Returns:
-        log p(above).
-    """
-    degree = len(ratios) - 1 - zeros
-    angle = degree * np.arccosh(1 + 2 * ratios[zeros])
-    return float(np.log(ratios[:zeros]).sum() + np.logaddexp(angle, -angle) - np.log(2))
+    before, polynomial, total = 0.0, 1.0, 1.0
+    for i in range(len(block) - 1):
+        link = block[i, i - 1] if i else 0.0
+        before, polynomial = polynomial, ((above - block[i, i]) * polynomial - link * before) / block[i + 1, i]
+        total += polynomial**2
+    return bool(total > size / (np.pi / 2 * _MISSED**2))
 
 
 def top_eigenpairs(
