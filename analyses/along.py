@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from landscape.errors import UsageError
-from landscape.matrix import Matrix, Measured
+from landscape.matrix import Matrix, Measured, reproducible
 from landscape.options import option
 from landscape.result import Array, quantity
 from landscape.training.methods import labels
@@ -79,6 +79,7 @@ class Ridge(Measured):
 Result = Ridge
 
 
+@reproducible
 def compute(
     problem: Problem,
     *checkpoints: Checkpoint,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from landscape.matrix import Matrix
+from landscape.matrix import Matrix, reproducible
 from landscape.options import option
 from landscape.sharpness import Sharpness
 from landscape.training.methods import labels
@@ -57,6 +57,7 @@ class Options(Matrix):
 Result = Sharpness
 
 
+@reproducible
 def compute(
     problem: Problem,
     *checkpoints: Checkpoint,

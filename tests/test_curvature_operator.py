@@ -24,6 +24,7 @@ from curvature_nets import (
     mlp,
     objective,
     points,
+    train,
 )
 from torch import Tensor, nn
 
@@ -118,6 +119,31 @@ def test_small_chunks_are_put_together_unless_they_define_the_result(
     by_batch = HessianOperator(problem, "train", budget)
     by_batch.product(vector)
     assert len(by_batch._kept or {}) == 3
+
+
+class Folds(nn.Module):
+    """BatchNorm before a convolution, behind one that is used twice, and without scale behind one with groups."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.before, self.behind = nn.BatchNorm2d(1), nn.BatchNorm2d(4)
+        self.first, self.second = nn.Conv2d(1, 4, 3, 2), nn.Conv2d(4, 4, 1, groups=2)
+        self.bare, self.head = nn.BatchNorm2d(4, affine=False), nn.Linear(4, 3)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        first = self.first(self.before(inputs))
+        second = self.second(torch.tanh(first + self.behind(first)))
+        return self.head((self.bare(second) ** 2).mean((2, 3)))
+
+
+def test_batchnorm_is_folded_into_the_convolution_before_it_and_into_no_other() -> None:
+    data = images()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = train(Folds().double(), data, 20)
+    problem = Objective(model, cross_entropy, data, 17)
+    for budget in (0, None):
+        assert gap(*block(HessianOperator(problem, memory_budget=budget), dense_hessian(problem))) < 1e-12
 
 
 def test_batchnorm_train_mode_is_the_hessian_with_batch_statistics() -> None:

@@ -6,13 +6,13 @@ unless asked otherwise, and no weight decay is included (it shifts every eigenva
 
 from landscape.curvature.certificate import Eigenpairs
 from landscape.curvature.chunked import CurvatureOperator
-from landscape.curvature.dense import dense_eigenpairs, dense_hessian
+from landscape.curvature.dense import dense_eigenpairs, dense_hessian, dense_matrix
 from landscape.curvature.density import Density, smooth, spectral_density
 from landscape.curvature.determinism import check_determinism
 from landscape.curvature.engines import Engine, eigenpairs
 from landscape.curvature.fisher import FisherOperator
 from landscape.curvature.ggn import GaussNewtonOperator
-from landscape.curvature.isolation import BatchNormMode
+from landscape.curvature.isolation import BatchNormMode, deterministic
 from landscape.curvature.kinds import Kind, make_operator, perturbed
 from landscape.curvature.lanczos import Search, top_eigenpairs
 from landscape.curvature.objective import Losses, Objective
@@ -41,6 +41,8 @@ __all__ = [
     "check_determinism",
     "dense_eigenpairs",
     "dense_hessian",
+    "dense_matrix",
+    "deterministic",
     "eigenpairs",
     "estimate_trace",
     "make_operator",
