@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from landscape.errors import UsageError
-from landscape.matrix import Matrix, Measured
+from landscape.matrix import Matrix, Measured, reproducible
 from landscape.options import option
 from landscape.result import Array, quantity
 from landscape.training.methods import labels
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
     from landscape.checkpoint import Checkpoint
-    from landscape.curvature import Eigenpairs
+    from landscape.curvature import Rest
     from landscape.problem import Problem
     from landscape.report import Table
     from landscape.surface import Surface
@@ -79,6 +79,7 @@ class Ridge(Measured):
 Result = Ridge
 
 
+@reproducible
 def compute(
     problem: Problem,
     *checkpoints: Checkpoint,
@@ -86,6 +87,7 @@ def compute(
     progress: Progress = quiet,
     device: str = "cpu",
     dtype: str = "float32",
+    rest: Rest | None = None,
 ) -> Ridge:
     """Find the largest eigenvalues at each point.
 
@@ -96,6 +98,7 @@ def compute(
         progress: Told (points done, points in all).
         device: Where to compute.
         dtype: Floating point type of the computation.
+        rest: Where the searches rest when they are stopped, and go on from.
 
     Returns:
         Eigenvalues in their intervals.
@@ -105,8 +108,10 @@ def compute(
     """
     import torch
 
+    from landscape.curvature import Rest, unpacked
     from landscape.surface import Surface
 
+    rest = rest or Rest()
     if len(checkpoints) != 2:
         raise UsageError(f"a line goes through 2 checkpoints, got {len(checkpoints)}", EXAMPLE)
     surface = Surface(problem, batch_size=options.batch_size, device=device, dtype=getattr(torch, dtype))
@@ -114,36 +119,56 @@ def compute(
         raise UsageError("weights between two checkpoints have no stored statistics", "use --batchnorm recalibrated")
     a, b = checkpoints
     alpha = places(options.low, options.high, options.points)
-    found, losses = [], []
-    for i, x in enumerate(alpha):
+    found: list[_Point] = [unpacked(_Point, arrays) for arrays in rest.found]
+    for i, x in list(enumerate(alpha))[len(found) :]:
         progress(i, len(alpha), f"α = {x:.3g}")
         theta, buffers = surface.between(a, b, float(x))
         surface.place(theta, buffers, recalibrated=options.batchnorm == "recalibrated")
-        found.append(_search(surface, options))
-        losses.append(float(surface.score("train").loss) if options.mode == "eval" else np.nan)
+        found.append(_measured(surface, options, rest))
+        rest.add(found[-1])
     progress(len(alpha), len(alpha), "done")
-    intervals = np.stack([pairs.intervals for pairs in found])  # (P, K, 2)
     return Ridge(
         **options.about(surface, checkpoints),
         distance=float(torch.dist(b.theta.double(), a.theta.double())),
         alpha=alpha,
-        eigenvalue=np.stack([pairs.values for pairs in found]),
-        interval_low=intervals[..., 0],
-        interval_high=intervals[..., 1],
-        smallest=np.array([pairs.smallest for pairs in found]),
-        loss=np.array(losses),
-        products=np.array([pairs.products for pairs in found]),
-        converged=np.array([pairs.converged for pairs in found]),
+        eigenvalue=np.stack([point.eigenvalue for point in found]),
+        interval_low=np.stack([point.interval[:, 0] for point in found]),
+        interval_high=np.stack([point.interval[:, 1] for point in found]),
+        smallest=np.array([point.smallest for point in found]),
+        loss=np.array([point.loss for point in found]),
+        products=np.array([point.products for point in found]),
+        converged=np.array([point.converged for point in found]),
     )
 
 
-def _search(surface: Surface, options: Options) -> Eigenpairs:
+@dataclass(frozen=True)
+class _Point:
+    """What was found at one point: a row of `Ridge`, `interval` of shape (K, 2)."""
+
+    eigenvalue: Array
+    interval: Array
+    smallest: float
+    loss: float
+    products: int
+    converged: bool
+
+
+def _measured(surface: Surface, options: Options, rest: Rest) -> _Point:
+    """The eigenvalues and the loss where the surface is now."""
     from landscape.curvature import eigenpairs
 
-    return eigenpairs(
+    pairs = eigenpairs(
         options.objective(surface), options.top, tol=options.tol, seed=options.seed, batchnorm=options.mode,
-        memory_budget=options.budget, kind=options.kind,
+        memory_budget=options.budget, kind=options.kind, state=rest.search, save=rest.step,
     )  # fmt: skip
+    loss = float(surface.score("train").loss) if options.mode == "eval" else np.nan
+    return _Point(pairs.values, pairs.intervals, pairs.smallest, loss, pairs.products, pairs.converged)
+
+
+def resumable(options: Options) -> str:
+    """What is kept of searches that are stopped, with any options."""
+    del options
+    return "search"
 
 
 def places(low: float, high: float, points: int) -> Array:

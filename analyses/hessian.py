@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from landscape.matrix import Matrix
+from landscape.matrix import Matrix, reproducible
 from landscape.options import option
 from landscape.sharpness import Sharpness
 from landscape.training.methods import labels
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
     from landscape.checkpoint import Checkpoint
-    from landscape.curvature import Engine
+    from landscape.curvature import Engine, Rest
     from landscape.problem import Problem
     from landscape.report import Table
 
@@ -57,6 +57,7 @@ class Options(Matrix):
 Result = Sharpness
 
 
+@reproducible
 def compute(
     problem: Problem,
     *checkpoints: Checkpoint,
@@ -64,6 +65,7 @@ def compute(
     progress: Progress = quiet,
     device: str = "cpu",
     dtype: str = "float32",
+    rest: Rest | None = None,
 ) -> Sharpness:
     """Find the largest eigenvalues at each checkpoint.
 
@@ -74,19 +76,21 @@ def compute(
         progress: Told (checkpoints done, checkpoints in all, products and residual).
         device: Where to compute.
         dtype: Floating point type of the computation.
+        rest: Where the search rests when it is stopped, and goes on from; for engine Lanczos.
 
     Returns:
         Eigenvalues in their intervals.
     """
     import torch
 
-    from landscape.curvature import eigenpairs
-    from landscape.sharpness import inspect, stack
+    from landscape.curvature import Rest, eigenpairs
+    from landscape.sharpness import Found, inspect, stack
     from landscape.surface import Surface
 
+    rest = rest or Rest()
     surface = Surface(problem, batch_size=options.batch_size, device=device, dtype=getattr(torch, dtype))
-    found = []
-    for i, checkpoint in enumerate(checkpoints):
+    found = [Found.restored(arrays) for arrays in rest.found]
+    for i, checkpoint in list(enumerate(checkpoints))[len(found) :]:
 
         def tell(products: int, residual: float, i: int = i, name: str = checkpoint.name) -> None:
             progress(i, len(checkpoints), f"{name}: {products} products, residual {residual:.1e}")
@@ -95,13 +99,20 @@ def compute(
         objective = options.objective(surface)
         pairs = eigenpairs(
             objective, options.top, cast("Engine", options.engine), options.tol, options.seed, options.mode,
-            options.budget, progress=tell, kind=options.kind,
+            options.budget, progress=tell, kind=options.kind, state=rest.search,
+            save=rest.step if resumable(options) else None,
         )  # fmt: skip
         ends = [options.part(objective, c) for c in checkpoints] if len(checkpoints) == 2 else []
         found.append(inspect(options, surface, objective, pairs, ends[1] - ends[0] if ends else None))
+        rest.add(found[-1])
         progress(i + 1, len(checkpoints), checkpoint.name)
-    keep = options.vectors == "yes" or (options.vectors == "auto" and pairs.vectors.shape[1] <= VECTORS_UP_TO)
+    keep = options.vectors == "yes" or (options.vectors == "auto" and found[0].pairs.vectors.shape[1] <= VECTORS_UP_TO)
     return stack(found, checkpoints, options, surface, keep)
+
+
+def resumable(options: Options) -> str:
+    """What is kept of a search that is stopped: Lanczos' state, "" with other engines."""
+    return "search" if options.engine == "lanczos" else ""
 
 
 def work(options: Options, checkpoints: int) -> Work:

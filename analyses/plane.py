@@ -41,7 +41,6 @@ QUESTION = "What does the loss look like around them?"
 TEXT = "loss and error on a plane through three checkpoints, or along random, Hessian or trajectory axes"
 EXAMPLE = "landscape plane sgd.pt sgd-sam.pt sgd@600.pt --grid 31x21"
 TAKES = (1, 100)
-RESUMES = True
 KINDS = ("checkpoints", "random", "eigenvectors", "trajectory")
 _MOST = 1_000_000  # points
 
@@ -105,7 +104,7 @@ def compute(
     progress: Progress = quiet,
     device: str = "cpu",
     dtype: str = "float32",
-    state: Unfinished | None = None,
+    rest: Unfinished | None = None,
 ) -> Plane:
     """Measure the plane.
 
@@ -116,23 +115,23 @@ def compute(
         progress: Told (points done, points in all).
         device: Where to compute.
         dtype: Floating point type of weights and computation; axes are always float64.
-        state: Where finished points are kept, if anywhere.
+        rest: Where finished points are kept, if anywhere.
 
     Returns:
         The plane.
 
     Raises:
         UsageError: If the checkpoints span no such plane, or a range cannot be found.
-        InterruptedRun: If a signal asked to stop; the finished points are in `state`.
+        InterruptedRun: If a signal asked to stop; the finished points are in `rest`.
     """
     from landscape.sheet import SPLITS
 
     kind = options.axes or ("random" if len(checkpoints) == 1 else "checkpoints")
     surface = _surface(problem, options, device, dtype)
-    sheet, x, y = _laid(kind, surface, checkpoints, options, progress, state)
+    sheet, x, y = _laid(kind, surface, checkpoints, options, progress, rest)
     axes = sheet.axes
     place, off = axes.coordinates(checkpoints)
-    status, values = _walk(sheet, x, y, progress, state)
+    status, values = _walk(sheet, x, y, progress, rest)
     own = np.stack([sheet.own(checkpoint)[1] for checkpoint in checkpoints], axis=-1)  # loss and error, split, M
     return Plane(
         names=tuple(c.name for c in checkpoints),
@@ -173,7 +172,7 @@ def _surface(problem: Problem, options: Options, device: str, dtype: str) -> Sur
 
 def _laid(
     kind: str, surface: Surface, checkpoints: Sequence[Checkpoint], options: Options, progress: Progress,
-    state: Unfinished | None,
+    rest: Unfinished | None,
 ) -> tuple[Sheet, Array, Array]:  # fmt: skip
     """The plane and its grid: as an earlier run left them, or laid anew and kept before the first point."""
     from landscape.axes import Axes
@@ -184,18 +183,18 @@ def _laid(
 
     def search(products: int, residual: float) -> None:
         progress(0, total, f"{products} products, residual {residual:.1e}")
-        if state:
-            state.check(total)
+        if rest:
+            rest.check(total)
 
-    if state and state.frame:
-        sheet = Sheet(surface, Axes.unpacked(state.frame), checkpoints, options.batchnorm)
-        return sheet, state.frame["x"], state.frame["y"]
+    if rest and rest.frame:
+        sheet = Sheet(surface, Axes.unpacked(rest.frame), checkpoints, options.batchnorm)
+        return sheet, rest.frame["x"], rest.frame["y"]
     sheet = Sheet(surface, _axes(kind, surface, checkpoints, options, search), checkpoints, options.batchnorm)
     place, _ = sheet.axes.coordinates(checkpoints)
     x, y = lattice(sheet, place, (options.x, options.y), options.shape, options.margin, options.rise)
-    if state:
-        state.check(total)
-        state.begin({**sheet.axes.packed(), "x": x, "y": y})
+    if rest:
+        rest.check(total)
+        rest.begin({**sheet.axes.packed(), "x": x, "y": y})
     return sheet, x, y
 
 
@@ -239,12 +238,12 @@ def _eigenvectors(
     )  # fmt: skip
 
 
-def _walk(sheet: Sheet, x: Array, y: Array, progress: Progress, state: Unfinished | None) -> tuple[Array, Array]:
+def _walk(sheet: Sheet, x: Array, y: Array, progress: Progress, rest: Unfinished | None) -> tuple[Array, Array]:
     """Measure every point, row by row, those that are known left out; (Y, X) and (2, 2, Y, X)."""
     points = [(i, j) for j in range(len(y)) for i in range(len(x))]
     status = np.zeros((len(y), len(x)), dtype=np.int8)
     values = np.full((2, 2, len(y), len(x)), np.nan)
-    known = dict(state.points) if state else {}
+    known = dict(rest.points) if rest else {}
     for n, (i, j) in enumerate(points):
         if n in known:
             status[j, i], values[:, :, j, i] = int(known[n][0]), np.reshape(known[n][1:], (2, 2))
@@ -252,11 +251,17 @@ def _walk(sheet: Sheet, x: Array, y: Array, progress: Progress, state: Unfinishe
     for done, n in enumerate((n for n in range(len(points)) if n not in known), len(known) + 1):
         i, j = points[n]
         status[j, i], values[:, :, j, i] = sheet.measure(float(x[i]), float(y[j]))
-        if state:
-            state.keep(n, (float(status[j, i]), *values[:, :, j, i].ravel().tolist()))
-            state.check(len(points))
+        if rest:
+            rest.keep(n, (float(status[j, i]), *values[:, :, j, i].ravel().tolist()))
+            rest.check(len(points))
         progress(done, len(points), "points")
     return status, values
+
+
+def resumable(options: Options) -> str:
+    """What is kept of a plane that is stopped: its finished points, with any options."""
+    del options
+    return "points"
 
 
 def work(options: Options, checkpoints: int) -> Work:

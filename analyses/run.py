@@ -6,24 +6,26 @@ import contextlib
 import dataclasses
 import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from landscape import store
+from landscape.errors import UsageError
 from landscape.files import check_target
-from landscape.options import as_dict
+from landscape.interruption import signals
+from landscape.options import as_dict, differences
 from landscape.result import Provenance
-from landscape.signals import collected
-from landscape.types import Progress, quiet
-from landscape.unfinished import Unfinished
+from landscape.types import Progress, Setting, quiet
 
 if TYPE_CHECKING:
     from analyses import Analysis
     from landscape.checkpoint import Checkpoint
+    from landscape.curvature import Rest
     from landscape.problem import Problem
     from landscape.surface import Surface
+    from landscape.unfinished import Unfinished
 
 
 def ask(
@@ -39,6 +41,7 @@ def ask(
     dtype: str = "float32",
     progress: Progress = quiet,
     resume: bool | None = None,
+    say: Callable[[str], None] = lambda text: None,
 ) -> Any:
     """Compute an analysis and write its result.
 
@@ -53,54 +56,119 @@ def ask(
         device: Where to compute.
         dtype: Floating point type, "float32" or "float64".
         progress: Told how far it is.
-        resume: Whether to go on with the points of a run that was stopped; None keeps no points on the way.
+        resume: Whether to go on from the state that an interrupted call left beside `out`. None keeps no such state
+            and leaves signals alone.
+        say: Told of what is not as one would think.
 
     Returns:
         The result.
 
     Raises:
-        UsageError: If the file exists and `force` is not set, an option is wrong, or the points are of another run.
-        InterruptedRun: If a signal stopped it; the points are kept beside `out`.
+        UsageError: If the file exists and `force` is not set, an option is wrong, or what is to be resumed differs.
         InputError: If the place cannot be written to.
         ResourceError: If the disk is full.
+        InterruptedRun: If a signal stopped it; the state is beside `out`.
     """
-    from landscape.training.state import versions
-
+    about = _about(analysis, problem, checkpoints, paths, options, out, device, dtype)
+    if resume and out.exists():
+        _same(out, identity(store.provenance(out)), identity(about))
+        say(f"{out} is complete already")
+        return store.load(out, analysis.Result)
     check_target(out, force, paths)
     began = time.monotonic()
-    asked: dict[str, Any] = {"options": options, "progress": progress, "device": device, "dtype": dtype}
-    about: dict[str, Any] = {
-        "options": as_dict(options),
-        "data": next((c.data for c in checkpoints if c.data), "") or problem.fingerprint(),
-        "inputs": {c.name: c.sha256 for c in checkpoints},
-        "versions": versions(),
-    }
-    with contextlib.ExitStack() as stack:
-        state = None
-        if resume is not None:
-            stops = stack.enter_context(collected())
-            terms: dict[str, Any] = {"problem": problem.spec, "device": device, "dtype": dtype, "data": about["data"]}
-            terms |= about["options"] | {"checkpoints": ", ".join(about["inputs"])}
-            terms |= {f"SHA-256 of {name}": digest for name, digest in about["inputs"].items()}
-            terms |= {f"version of {name}": version for name, version in about["versions"].items()}
-            state = Unfinished(out.with_name(f"{out.name}.part"), terms, resume, force, stops)
-            asked["state"] = state
-        result = analysis.compute(problem, *checkpoints, **asked)
-    provenance = Provenance(
+    with _resting(analysis, options, out, identity(about), resume, force, say) as rest:
+        extra = {} if rest is None else {"rest": rest}
+        result = analysis.compute(
+            problem, *checkpoints, options=options, progress=progress, device=device, dtype=dtype, **extra
+        )
+        seconds = round(time.monotonic() - began if rest is None else rest.seconds, 3)
+        store.save(out, result, dataclasses.replace(about, created=_now(), seconds=seconds), force)
+    return result
+
+
+def _about(
+    analysis: Analysis, problem: Problem, checkpoints: Sequence[Checkpoint], paths: Sequence[Path], options: Any,
+    out: Path, device: str, dtype: str,
+) -> Provenance:  # fmt: skip
+    """Where the result will come from, as far as that is known before it is computed."""
+    from landscape.training.state import versions
+
+    return Provenance(
         analysis=analysis.NAME,
         command=command(analysis, paths, options, out, problem.spec, dtype),
+        options=as_dict(options),
         problem=problem.spec,
+        data=next((c.data for c in checkpoints if c.data), "") or problem.fingerprint(),
+        inputs={c.name: c.sha256 for c in checkpoints},
         trained={c.name: dict(c.settings) for c in checkpoints},
         device=device,
         dtype=dtype,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        seconds=round(time.monotonic() - began, 3),
-        **about,
+        versions=versions(),
+        created=_now(),
+        seconds=0.0,
     )
-    store.save(out, result, provenance, force)
-    if state:
-        state.discard()
-    return result
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def identity(about: Provenance) -> dict[str, Setting]:
+    """What determines a result, by name."""
+    inputs = {f"checkpoint {name}": digest[:12] for name, digest in about.inputs.items()}
+    place = {"problem": about.problem, "data": about.data, "device": about.device, "dtype": about.dtype}
+    return {"analysis": about.analysis, "version": about.versions["landscape"], **place, **inputs, **about.options}
+
+
+def state_of(out: Path) -> Path:
+    """Where the state of an interrupted run lies: beside its result."""
+    return out.with_name(f"{out.name}.state")
+
+
+def _same(out: Path, old: dict[str, Setting], new: dict[str, Setting]) -> None:
+    changed = differences(old, new)
+    if changed:
+        raise UsageError(
+            f"{out} was made with other settings: {', '.join(changed)}",
+            "choose another --out, or leave out --resume and add --force to replace it",
+        )
+
+
+@contextlib.contextmanager
+def _resting(
+    analysis: Analysis, options: Any, out: Path, about: dict[str, Setting], resume: bool | None, force: bool,
+    say: Callable[[str], None],
+) -> Iterator[Rest | Unfinished | None]:  # fmt: skip
+    """Keep the state of a computation beside its result until the result is written."""
+    if resume is None:
+        yield None
+        return
+    kind = getattr(analysis, "resumable", lambda options: "")(options)
+    if not kind:
+        if resume:
+            raise UsageError(f"{analysis.NAME} cannot be resumed with these options", "leave out --resume")
+        yield None
+        return
+    path = state_of(out)
+    if path.exists() and not (resume or force):
+        raise UsageError(
+            f"{path} holds the state of an interrupted run", "go on with --resume, or add --force to begin again"
+        )
+    with signals() as stopped:
+        if resume and not path.exists():
+            say(f"{path} does not exist: starting from the beginning")
+        rest = _begin(kind, path, about, stopped, resume and path.exists())
+        yield rest
+    rest.discard()
+
+
+def _begin(
+    kind: str, path: Path, about: dict[str, Setting], stopped: list[int], resume: bool
+) -> Rest | Unfinished:  # fmt: skip
+    from landscape.curvature import Rest
+    from landscape.unfinished import Unfinished
+
+    return (Rest if kind == "search" else Unfinished)(path, about, stopped, resume)
 
 
 def estimate(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from landscape.matrix import Matrix, Measured, weight_decay
+from landscape.matrix import Matrix, Measured, reproducible, weight_decay
 from landscape.options import option
 from landscape.result import Array, quantity
 from landscape.training.methods import labels
@@ -90,6 +90,7 @@ class Spectrum(Measured):
 Result = Spectrum
 
 
+@reproducible
 def compute(
     problem: Problem,
     *checkpoints: Checkpoint,

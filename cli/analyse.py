@@ -15,6 +15,7 @@ from analyses import Analysis
 from cli import options
 from cli.progress import say, shown
 
+_RESUME = "go on with a run that was stopped; the result is the same bit for bit"
 _SMALL = 1000  # entries of an array that --json prints
 
 
@@ -48,8 +49,8 @@ def command(analysis: Analysis) -> click.Command:
             raise click.UsageError(f"{analysis.NAME} takes {wanted} checkpoints, got {len(paths)}")
         _run(analysis, paths, out, problem, dtype, device, **rest)
 
-    if getattr(analysis, "RESUMES", False):
-        run = click.option("--resume", is_flag=True, help="go on with the points of a run that was stopped")(run)
+    if hasattr(analysis, "resumable"):
+        run = click.option("--resume", is_flag=True, help=_RESUME)(run)
     if second:
         toward = click.option("--toward", type=click.Path(path_type=Path), help="checkpoint to look toward")
         run = toward(run)
@@ -63,7 +64,7 @@ def _help(analysis: Analysis) -> str:
 
 def _run(
     analysis: Analysis, paths: list[Path], out: Path | None, spec: str | None, dtype: str, device: str,
-    force: bool, debug: bool, as_json: bool, quiet: bool, dry_run: bool, resume: bool | None = None, **flags: Any,
+    force: bool, debug: bool, as_json: bool, quiet: bool, dry_run: bool, resume: bool = False, **flags: Any,
 ) -> None:  # fmt: skip
     from analyses.run import ask, default_out, estimate
     from landscape.device import choose
@@ -73,8 +74,9 @@ def _run(
 
     chosen: object = make(analysis.Options, options.given(flags))
     out = out or default_out(analysis, paths)
-    refuse_existing(out, force or dry_run)
-    problem, checkpoints = open_checkpoints(paths, spec, (lambda text: None) if quiet else say)
+    refuse_existing(out, force or dry_run or resume)
+    told_of = (lambda text: None) if quiet else say
+    problem, checkpoints = open_checkpoints(paths, spec, told_of)
     if dry_run:
         told = estimate(analysis, problem, checkpoints, chosen, choose(device), dtype)
         click.echo(json.dumps(told) if as_json else _told(told))
@@ -82,7 +84,7 @@ def _run(
     with shown(analysis.NAME, silent=quiet) as progress:
         result = ask(
             analysis, problem, checkpoints, paths, chosen, out,
-            force=force, device=choose(device), dtype=dtype, progress=progress, resume=resume,
+            force=force, device=choose(device), dtype=dtype, progress=progress, resume=resume, say=told_of,
         )  # fmt: skip
     answer, detail = analysis.words(result)
     if as_json:

@@ -6,9 +6,10 @@ each eigenvalue of the Hessian exactly, and its coefficient times D to the trace
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, cast
+from functools import wraps
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from landscape.options import option
 from landscape.training.methods import labels
@@ -29,6 +30,8 @@ TITLES = {
 }
 STATISTICS = ("recalibrated", "stored", "train")
 _GIB = 1 << 30
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,7 @@ class Matrix:
     memory: float | None = option(
         None, "GiB for kept gradient graphs; 4 on a CPU, half of what is free on a GPU", kind=float, low=0.0
     )
+    deterministic: bool = option(False, "only algorithms that give the same bits each time; on a GPU some are slower")
     seed: int = option(0, "seed of random vectors and of --examples", low=0)
     batch_size: int = option(
         500, "examples in a pass; with fixed statistics it changes results by rounding only", low=1
@@ -125,6 +129,29 @@ class Matrix:
         chosen = set(objective.names)
         pieces = [checkpoint.theta[place] for name, _, place in checkpoint.layout.slices() if name in chosen]
         return torch.cat(pieces).double()
+
+
+def reproducible(compute: Callable[P, R]) -> Callable[P, R]:
+    """Let the option `deterministic` hold while an analysis computes.
+
+    Args:
+        compute: A function with an argument `options`, given by name.
+
+    Returns:
+        The same, inside `landscape.curvature.deterministic` where the option asks for it.
+    """
+
+    @wraps(compute)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        options = kwargs.get("options")
+        if not (isinstance(options, Matrix) and options.deterministic):
+            return compute(*args, **kwargs)
+        from landscape.curvature import deterministic
+
+        with deterministic():
+            return compute(*args, **kwargs)
+
+    return run
 
 
 def weight_decay(checkpoint: Checkpoint) -> float:

@@ -90,6 +90,15 @@ class Found:
     gradient_norm: float
     direction_alignment: Array
 
+    @staticmethod
+    def restored(arrays: Mapping[str, Array]) -> Found:
+        """What was `landscape.curvature.packed` away."""
+        from landscape.curvature import Eigenpairs, unpacked
+
+        pairs = {name.removeprefix("pairs."): values for name, values in arrays.items() if name.startswith("pairs.")}
+        found: Found = unpacked(Found, arrays, pairs=unpacked(Eigenpairs, pairs, ("vectors", "smallest_vector")))
+        return found
+
 
 def alignment(vectors: Tensor, direction: Tensor) -> Array:
     """|⟨v, u⟩| / ‖u‖ for each v: the cosine of the angle to the line along u.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import struct
+import time
 import zlib
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -35,32 +36,32 @@ class Unfinished:
         points: Values of the points finished so far, by number.
     """
 
-    def __init__(self, path: Path, job: Job, resume: bool, force: bool, stops: Collection[int] = ()) -> None:
-        """Find what an earlier run left, or make sure that there is nothing.
+    def __init__(self, path: Path, job: Job, stops: Collection[int] = (), resume: bool = False) -> None:
+        """Find what an earlier run left, or throw it away.
 
         Args:
             path: The directory.
             job: What is computed.
-            resume: Whether to go on with what is there.
-            force: Whether what is there may be thrown away.
             stops: Filled from outside when the run is to stop.
+            resume: Whether to go on with what is there.
 
         Raises:
-            UsageError: If there is a state and neither `resume` nor `force`, or it is another job's.
+            UsageError: If the state is another job's.
             InputError: If the state cannot be read.
         """
         self.path, self._job, self._stops = path, dict(job), stops
+        self._began = time.monotonic()
         self.frame: dict[str, Array] | None = None
         self.points: dict[int, tuple[float, ...]] = {}
         if resume and self._frame.exists():
             self._read()
-        elif self._frame.exists() and not force:
-            raise UsageError(
-                f"{path} holds the points of an unfinished run",
-                "add --resume to go on with them, or --force to begin anew",
-            )
         else:
             self.discard()
+
+    @property
+    def seconds(self) -> float:
+        """Seconds spent in this process."""
+        return time.monotonic() - self._began
 
     @property
     def _frame(self) -> Path:

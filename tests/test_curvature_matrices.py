@@ -7,6 +7,7 @@ import logging
 import weakref
 from collections.abc import Callable
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -20,17 +21,26 @@ from landscape.curvature import (
     FisherOperator,
     GaussNewtonOperator,
     HessianOperator,
+    Kind,
     Objective,
     check_determinism,
+    chunked,
     dense_hessian,
+    dense_matrix,
     eigenpairs,
     estimate_trace,
+    make_operator,
     sampling_error,
     spectral_density,
     subset,
     top_eigenpairs,
 )
 from landscape.errors import ResourceError, UsageError
+
+
+@pytest.fixture(autouse=True)
+def _small_chunks_stay_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chunked, "_PASS", 0)
 
 
 def jacobian(problem: Objective, function: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
@@ -334,6 +344,28 @@ def test_memory_that_runs_out_while_graphs_are_kept_keeps_fewer() -> None:
 
 def fails(outputs: Tensor, targets: Tensor) -> Tensor:
     raise RuntimeError("another failure")
+
+
+@pytest.mark.parametrize("kind", get_args(Kind))
+@pytest.mark.parametrize("net", ["tanh-trained", "cnn-trained"])
+def test_the_dense_engine_judges_every_matrix(net: str, kind: Kind) -> None:
+    for problem in (objective(net), replace(objective(net), parameters="*weight")):
+        dense = dense_matrix(problem, kind)
+        assert gap(matrix(make_operator(kind, problem)), dense) < 1e-12
+        truth, fast = (eigenpairs(problem, 3, engine, kind=kind) for engine in ("dense", "lanczos"))
+        assert truth.converged
+        np.testing.assert_allclose(truth.values, torch.linalg.eigvalsh(dense).flip(0)[:3].numpy(), rtol=1e-12)
+        assert (np.abs(fast.values - truth.values) <= fast.residuals + fast.rounding).all()
+        assert abs(truth.smallest - fast.smallest) <= fast.smallest_residual + 3e-3 * truth.values[0]
+
+
+def test_the_dense_engine_refuses_what_the_operators_refuse() -> None:
+    problem = objective("tanh-trained")
+    floats = replace(problem, data=replace(problem.data, targets=problem.data.targets.double()))
+    with pytest.raises(UsageError, match="logits"):
+        eigenpairs(floats, 1, "dense", kind="fisher")
+    with pytest.raises(UsageError, match="engine 'pyhessian' knows no matrix but the Hessian, got 'ggn'"):
+        eigenpairs(problem, 1, "pyhessian", kind="ggn")
 
 
 def test_eigenpairs_of_any_operator() -> None:

@@ -24,12 +24,18 @@ from curvature_nets import (
     mlp,
     objective,
     points,
+    train,
 )
 from torch import Tensor, nn
 
-from landscape.curvature import HessianOperator, Objective, dense_hessian
+from landscape.curvature import HessianOperator, Objective, chunked, dense_hessian
 from landscape.errors import InputError, LandscapeError, UsageError
 from landscape.split import Split
+
+
+@pytest.fixture(autouse=True)
+def _small_chunks_stay_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chunked, "_PASS", 0)
 
 
 @pytest.mark.parametrize("net", NETS)
@@ -89,11 +95,55 @@ def test_kept_recomputed_and_partly_kept_graphs_agree_bitwise() -> None:
     vector = torch.randn(HessianOperator(problem).size, generator=torch.Generator().manual_seed(0))
     operators = [HessianOperator(problem, memory_budget=budget) for budget in (0, 100_000, None)]
     products = [operator.product(vector) for operator in operators]
-    kept = [len(operator._kept or {}) for operator in operators]
+    kept = [sum(map(bool, (operator._kept or {}).values())) for operator in operators]
     assert kept[0] == 0 < kept[1] < kept[2] == 3
     assert torch.equal(products[0], products[1])
     assert torch.equal(products[0], products[2])
     assert [operator.products for operator in operators] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("budget", [0, None], ids=["recomputed", "kept"])
+def test_small_chunks_are_put_together_unless_they_define_the_result(
+    monkeypatch: pytest.MonkeyPatch, budget: int | None
+) -> None:
+    problem = objective("cnn-trained")
+    vector = torch.randn(HessianOperator(problem).size, dtype=torch.float64)
+    expected = HessianOperator(problem).product(vector)
+    per_example = HessianOperator(problem).graph_bytes() // len(problem.data)
+    for size, passes in ((10**9, 1), (30 * per_example, 2), (per_example, 3)):
+        monkeypatch.setattr(chunked, "_PASS", size)
+        operator = HessianOperator(problem, memory_budget=budget)
+        assert gap(operator.product(vector), expected) < 1e-13
+        assert len(operator._kept or {}) == passes
+    monkeypatch.setattr(chunked, "_PASS", 10**9)
+    by_batch = HessianOperator(problem, "train", budget)
+    by_batch.product(vector)
+    assert len(by_batch._kept or {}) == 3
+
+
+class Folds(nn.Module):
+    """BatchNorm before a convolution, behind one that is used twice, and without scale behind one with groups."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.before, self.behind = nn.BatchNorm2d(1), nn.BatchNorm2d(4)
+        self.first, self.second = nn.Conv2d(1, 4, 3, 2), nn.Conv2d(4, 4, 1, groups=2)
+        self.bare, self.head = nn.BatchNorm2d(4, affine=False), nn.Linear(4, 3)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        first = self.first(self.before(inputs))
+        second = self.second(torch.tanh(first + self.behind(first)))
+        return self.head((self.bare(second) ** 2).mean((2, 3)))
+
+
+def test_batchnorm_is_folded_into_the_convolution_before_it_and_into_no_other() -> None:
+    data = images()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = train(Folds().double(), data, 20)
+    problem = Objective(model, cross_entropy, data, 17)
+    for budget in (0, None):
+        assert gap(*block(HessianOperator(problem, memory_budget=budget), dense_hessian(problem))) < 1e-12
 
 
 def test_batchnorm_train_mode_is_the_hessian_with_batch_statistics() -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import curvature_nets as nets
 import numpy as np
@@ -239,7 +241,43 @@ def test_a_dry_run_tells_the_memory_of_vectors_and_of_graphs(run: Command, pair:
     assert "kept gradient graphs" in run("hessian", pair.paths[0], "--dry-run", "-q").stdout
 
 
-def test_engines_that_know_the_hessian_only_say_so(run: Command, pair: Pair, tmp_path: Path) -> None:
-    done = run("hessian", pair.paths[0], "--operator", "ggn", "--engine", "dense", "--out", tmp_path / "h.h5")
+def test_the_engine_that_knows_the_hessian_only_says_so(run: Command, pair: Pair, tmp_path: Path) -> None:
+    done = run("hessian", pair.paths[0], "--operator", "ggn", "--engine", "pyhessian", "--out", tmp_path / "h.h5")
     assert done.exit_code == 2
-    assert "use engine 'lanczos'" in done.stderr
+    assert "knows no matrix but the Hessian" in done.stderr
+    assert not (tmp_path / "h.h5").exists()
+
+
+@pytest.mark.parametrize("operator", TITLES)
+def test_the_dense_engine_gives_the_table_of_every_matrix(problem: Problem, operator: str) -> None:
+    at = nets.point(problem, 0)
+    common = {"top": 3, "operator": operator, "rho": 0.3, "layer": "*weight"}
+    dense, fast = (
+        hessian.compute(problem, at, options=hessian.Options(engine=engine, **common), dtype="float64")  # type: ignore[arg-type]
+        for engine in ("dense", "lanczos")
+    )
+    np.testing.assert_allclose(fast.eigenvalue, dense.eigenvalue, rtol=1e-5)
+    assert (fast.interval_low <= dense.eigenvalue).all()
+    assert (dense.eigenvalue <= fast.interval_high).all()
+
+
+def test_deterministic_algorithms_are_asked_for_inside_and_not_left_on(
+    problem: Problem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at, seen = nets.point(problem, 0), []
+
+    def flags() -> tuple[object, ...]:
+        cudnn: Any = torch.backends.cudnn
+        workspace = os.environ.get("CUBLAS_WORKSPACE_CONFIG")
+        return torch.are_deterministic_algorithms_enabled(), cudnn.deterministic, cudnn.benchmark, workspace
+
+    product = HessianOperator.product
+    monkeypatch.setattr(HessianOperator, "product", lambda self, v: seen.append(flags()) or product(self, v))
+    before = flags()
+    plain = hessian.compute(problem, at, options=hessian.Options(top=1), dtype="float64")
+    assert set(seen) == {before}
+    seen.clear()
+    again = hessian.compute(problem, at, options=hessian.Options(top=1, deterministic=True), dtype="float64")
+    assert set(seen) == {(True, True, False, before[3] or ":4096:8")}
+    assert flags() == before
+    assert plain.eigenvalue.tobytes() == again.eigenvalue.tobytes()

@@ -23,13 +23,13 @@ JOB = {"grid": "3x2", "SHA-256 of a": "0123"}
 
 
 def test_points_come_back_bit_for_bit(tmp_path: Path) -> None:
-    state = Unfinished(tmp_path / "s", JOB, resume=False, force=False)
+    state = Unfinished(tmp_path / "s", JOB)
     assert state.frame is None
     assert not state.path.exists()
     state.begin({"x": np.array([0.1, 0.2])})
     values = (0.0, 0.1 + 0.2, float("nan"), 1e-300)
     state.keep(4, values)
-    again = Unfinished(tmp_path / "s", JOB, resume=True, force=False)
+    again = Unfinished(tmp_path / "s", JOB, resume=True)
     assert np.array(again.points[4]).tobytes() == np.array(values).tobytes()
     assert again.frame is not None
     assert again.frame["x"].tolist() == [0.1, 0.2]
@@ -47,31 +47,29 @@ def test_a_record_cut_short_or_changed_is_left_out(tmp_path: Path, cut: int) -> 
 
 
 def test_a_record_after_one_cut_short_is_kept(tmp_path: Path) -> None:
-    state = Unfinished(tmp_path / "s", JOB, resume=False, force=False)
+    state = Unfinished(tmp_path / "s", JOB)
     state.begin({})
     (tmp_path / "s" / "points.bin").write_bytes(record(0, (1.0,)) + record(1, (2.0,))[:-3])
-    again = Unfinished(tmp_path / "s", JOB, resume=True, force=False)
+    again = Unfinished(tmp_path / "s", JOB, resume=True)
     again.keep(2, (3.0,))
-    assert Unfinished(tmp_path / "s", JOB, resume=True, force=False).points == {0: (1.0,), 2: (3.0,)}
+    assert Unfinished(tmp_path / "s", JOB, resume=True).points == {0: (1.0,), 2: (3.0,)}
 
 
 def test_points_of_another_job_are_refused(tmp_path: Path) -> None:
-    Unfinished(tmp_path / "s", JOB, resume=False, force=False).begin({})
+    Unfinished(tmp_path / "s", JOB).begin({})
     with pytest.raises(UsageError, match="grid"):
-        Unfinished(tmp_path / "s", JOB | {"grid": "4x2"}, resume=True, force=False)
-    with pytest.raises(UsageError, match="unfinished run"):
-        Unfinished(tmp_path / "s", JOB, resume=False, force=False)
-    assert Unfinished(tmp_path / "s", JOB, resume=False, force=True).points == {}
+        Unfinished(tmp_path / "s", JOB | {"grid": "4x2"}, resume=True)
+    assert Unfinished(tmp_path / "s", JOB).points == {}
     assert not (tmp_path / "s").exists()
-    Unfinished(tmp_path / "s", JOB, resume=False, force=False).begin({})
+    Unfinished(tmp_path / "s", JOB).begin({})
     (tmp_path / "s" / "frame.npz").write_bytes(b"no archive")
     with pytest.raises(InputError, match="cannot be read"):
-        Unfinished(tmp_path / "s", JOB, resume=True, force=False)
+        Unfinished(tmp_path / "s", JOB, resume=True)
 
 
 def test_a_signal_is_said_with_what_is_kept(tmp_path: Path) -> None:
     stops: list[int] = []
-    state = Unfinished(tmp_path / "s", JOB, resume=False, force=False, stops=stops)
+    state = Unfinished(tmp_path / "s", JOB, stops)
     state.check(6)
     stops.append(signal.SIGTERM)
     with pytest.raises(InterruptedRun, match="before the first point"):
@@ -110,7 +108,7 @@ def test_a_stopped_plane_resumes_to_the_same_arrays(
         [sys.executable, "-c", code, *words(network, out)],
         stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
     )  # fmt: skip
-    points = tmp_path / "plane.h5.part" / "points.bin"
+    points = tmp_path / "plane.h5.state" / "points.bin"
     deadline = time.monotonic() + 60
     while not points.exists():
         assert running.poll() is None, running.communicate()

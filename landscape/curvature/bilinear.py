@@ -9,8 +9,9 @@ and BatchNorm from smaller pieces instead.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any
 
 import torch
@@ -79,16 +80,23 @@ class Convolution(BilinearMap):
 
 @dataclass(frozen=True)
 class ChannelScale(BilinearMap):
-    """One factor for each channel: x of shape (B, channel, ...), w of shape (channel,)."""
+    """One factor for each channel: x of shape (B, channel, ...), w of shape (channel,).
+
+    Attributes:
+        zero: Zeros, shape (channel,).
+        one: Ones, shape (channel,).
+    """
+
+    zero: Tensor
+    one: Tensor
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:  # noqa: D102
         return x * w.view(1, -1, *(1,) * (x.dim() - 2))
 
     def adjoints(self, g: Tensor, x: Tensor, w: Tensor, wanted: tuple[bool, bool]) -> Sequence[Tensor | None]:  # noqa: D102
         # BatchNorm with mean 0 and variance 1 is this map, and its backward pass is one kernel
-        zero, one = torch.zeros_like(w), torch.ones_like(w)
         slopes: Sequence[Tensor | None] = torch.ops.aten.native_batch_norm_backward(
-            g, x, w, zero, one, None, None, False, 0.0, (*wanted, False)
+            g, x, w, self.zero, self.one, None, None, False, 0.0, (*wanted, False)
         )
         return slopes[:2]
 
@@ -135,15 +143,27 @@ class _Adjoints(torch.autograd.Function):
 
 
 class TwiceDifferentiable(TorchFunctionMode):
-    """Runs convolutions, and BatchNorm with fixed statistics, through `BilinearMap`. The functions stay the same."""
+    """Runs convolutions, and BatchNorm with fixed statistics, through `BilinearMap`. The functions stay the same.
+
+    BatchNorm right behind a convolution is folded into it: scale and shift of a channel are a factor of the kernel
+    and a bias, which spares the products all work on activations, and the graph the activations between the two.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._last: tuple[Tensor, dict[str, Any]] | None = None  # the newest convolution and what it was called with
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Replace the two functions where the replacement can do what is asked of it."""
+        """Replace the functions where the replacement can do what is asked of it."""
         kwargs = kwargs or {}
-        replacement = _REPLACED.get(func)
-        if replacement is None:
-            return func(*args, **kwargs)
-        result = replacement(*args, **kwargs)
+        result: Tensor | None = None
+        if func in _CONVOLUTIONS:
+            result = convolve(*args, **kwargs)
+            called = signature(convolve).bind(*args, **kwargs).arguments
+            self._last = None if result is None else (result, called)
+        elif func is nn.functional.batch_norm:
+            result = fixed_batch_norm(*args, **(kwargs | {"behind": self._last}))
+            self._last = None
         return func(*args, **kwargs) if result is None else result
 
 
@@ -188,6 +208,7 @@ def fixed_batch_norm(
     training: bool = False,
     momentum: float = 0.1,
     eps: float = 1e-5,
+    behind: tuple[Tensor, Mapping[str, Any]] | None = None,
 ) -> Tensor | None:
     """BatchNorm with fixed statistics as one scale and one shift for each channel.
 
@@ -200,6 +221,7 @@ def fixed_batch_norm(
         training: Whether the statistics are those of the batch; then this is left to PyTorch.
         momentum: Here for the signature of the function that is replaced; without effect.
         eps: Added to the variances.
+        behind: The newest convolution and the arguments it was called with, to be folded into if it made the input.
 
     Returns:
         What `torch.nn.functional.batch_norm` returns, shape (B, channel, ...), or None in training.
@@ -209,13 +231,19 @@ def fixed_batch_norm(
     scale = torch.rsqrt(running_var + eps)  # (channel,)
     scale = scale if weight is None else weight * scale
     shift = -running_mean * scale if bias is None else bias - running_mean * scale
-    scaled: Tensor = _Bilinear.apply(input, scale, ChannelScale())  # type: ignore[no-untyped-call]
+    if behind is not None and behind[0] is input:
+        return _scaled(behind[1], scale, shift)
+    constants = ChannelScale(torch.zeros_like(running_var), torch.ones_like(running_var))
+    scaled: Tensor = _Bilinear.apply(input, scale, constants)  # type: ignore[no-untyped-call]
     return scaled + shift.view(1, -1, *(1,) * (input.dim() - 2))
 
 
-_REPLACED: dict[Any, Callable[..., Tensor | None]] = {
-    torch.conv1d: convolve,
-    torch.conv2d: convolve,
-    torch.conv3d: convolve,
-    nn.functional.batch_norm: fixed_batch_norm,
-}
+def _scaled(convolution: Mapping[str, Any], scale: Tensor, shift: Tensor) -> Tensor | None:
+    """A convolution whose channels are then scaled and shifted, as one."""
+    weight, bias = convolution["weight"], convolution.get("bias")
+    weight = weight * scale.view(-1, *(1,) * (weight.dim() - 1))
+    bias = shift if bias is None else bias * scale + shift
+    return convolve(**{**convolution, "weight": weight, "bias": bias})
+
+
+_CONVOLUTIONS = {torch.conv1d, torch.conv2d, torch.conv3d}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import TypeVar
@@ -25,9 +25,11 @@ from landscape.errors import ResourceError
 Linear = Callable[[Sequence[Tensor]], Sequence[Tensor | None]]
 """A linear map from one tensor for each parameter to one tensor, or None for zero, for each parameter."""
 _T = TypeVar("_T")
+_Passes = Mapping[tuple[int, int], Linear | None]
 
 _TRIAL = 4
 _TOGETHER = 16
+_PASS = 8 << 20  # bytes of graph up to which a larger pass is faster: beyond, caches overflow
 _LOG = logging.getLogger(__name__)
 
 
@@ -39,7 +41,8 @@ class CurvatureOperator(ABC):
 
     Chunks whose graph fits in the memory budget are linearised once and kept, which saves the forward and
     the backward pass of every further product: of 9 matrix products for each layer 6 remain. The other chunks are
-    linearised again in each product.
+    linearised again in each product. Small chunks are put together, where that changes nothing but rounding: calls of a
+    few examples each cost more than the arithmetic in them.
 
     Attributes:
         objective: What is differentiated; its chunk is smaller than the caller's if memory ran out.
@@ -80,8 +83,8 @@ class CurvatureOperator(ABC):
             self.buffers = {name: buffer.detach().clone() for name, buffer in objective.model.named_buffers()}
         self._parameters = [self.weights[name] for name in objective.names]
         self._budget = default_budget(self.device) if memory_budget is None else memory_budget
-        self._bytes_per_example = 0
-        self._kept: dict[int, Linear] | None = None
+        self._bytes_per_example, self._pass = 0, _PASS
+        self._kept: _Passes | None = None
 
     @abstractmethod
     def linearise(self, start: int, stop: int, keep: bool) -> Linear:
@@ -105,7 +108,7 @@ class CurvatureOperator(ABC):
         Returns:
             The product, shape (D,), in the operator's dtype; many chunks are added up in float64.
         """
-        total = self._reduce_parts(vector, self._sum)
+        total = self._reduce_parts(vector, self._sum, self._keep_what_fits)
         self.products += 1
         return total
 
@@ -119,7 +122,10 @@ class CurvatureOperator(ABC):
             v^T A_chunk v for each chunk; they add up to v^T A v.
         """
         self.products += 1
-        return self._reduce_parts(vector, lambda parts: [float(vector.to(part) @ part) for part in parts])
+        chunks: dict[tuple[int, int], Linear | None] = dict.fromkeys(self.objective.chunks())
+        return self._reduce_parts(
+            vector, lambda parts: [float(vector.to(part) @ part) for part in parts], lambda: chunks
+        )
 
     def gradient(self) -> Tensor:
         """Differentiate the objective once.
@@ -181,17 +187,19 @@ class CurvatureOperator(ABC):
         seed = self.seed if seed is None else seed
         return forward_pass(self.objective.model, self.device, self.batchnorm, seed)
 
-    def _reduce_parts(self, vector: Tensor, reduce: Callable[[Iterable[Tensor]], _T]) -> _T:
-        """Multiply each chunk's part by a vector and reduce the products, of shape (D,) each."""
+    def _reduce_parts(
+        self, vector: Tensor, reduce: Callable[[Iterable[Tensor]], _T], passes: Callable[[], _Passes]
+    ) -> _T:
+        """Multiply each pass's part by a vector and reduce the products, of shape (D,) each."""
         if vector.shape != (self.size,):
             raise ValueError(f"expected a vector of shape ({self.size},), got {tuple(vector.shape)}")
 
         def task() -> _T:
             with exact_arithmetic(self.device):
                 pieces = self._split(vector.detach().to(self.dtype))
-                kept, chunks = self._keep_what_fits(), self.objective.chunks()
-                with self.forward_pass() if len(kept) < len(chunks) else nullcontext():
-                    maps = (kept.get(start) or self.linearise(start, stop, keep=False) for start, stop in chunks)
+                kept = passes()
+                with nullcontext() if all(kept.values()) else self.forward_pass():
+                    maps = (linear or self.linearise(*ends, keep=False) for ends, linear in kept.items())
                     return reduce(self._join(linear(pieces)) for linear in maps)
 
         return self._within_memory(task)
@@ -202,14 +210,22 @@ class CurvatureOperator(ABC):
             return self._join([None] * len(self._parameters))
         return self._join(torch.autograd.grad(loss, self._parameters, allow_unused=True))
 
-    def _keep_what_fits(self) -> dict[int, Linear]:
+    def _keep_what_fits(self) -> _Passes:
+        """The map of each pass over the data, None where it does not fit."""
         if self._kept is None:
             with self.forward_pass():
-                if self._budget > 0 and not self._bytes_per_example:
-                    self._bytes_per_example = self._weigh()
-                fit = [chunk for chunk in self.objective.chunks() if chunk[1] * self._bytes_per_example < self._budget]
-                self._kept = {start: self.linearise(start, stop, keep=True) for start, stop in fit}
+                self._bytes_per_example = self._bytes_per_example or self._weigh()
+                kept: dict[tuple[int, int], Linear | None] = {}
+                for start, stop in self._passes():
+                    fits = stop * self._bytes_per_example < self._budget
+                    kept[start, stop] = self.linearise(start, stop, keep=True) if fits else None
+                self._kept = kept
         return self._kept
+
+    def _passes(self) -> list[tuple[int, int]]:
+        """What runs through the network at once: chunks, small ones together unless they define the result."""
+        size = self._pass // self._bytes_per_example if self.batchnorm == "eval" else 0
+        return replace(self.objective, chunk=max(size, self.objective.chunk)).chunks()
 
     def _weigh(self) -> int:
         """Bytes that the graph of one example takes; what all chunks share does not count."""
@@ -228,7 +244,7 @@ class CurvatureOperator(ABC):
 
     def _use_less_memory(self) -> None:
         """Keep fewer graphs; if none is kept, work on smaller chunks, unless the chunks define the result."""
-        self._kept = None
+        self._kept, self._pass = None, 0
         chunk = self.objective.chunk
         if self._budget > chunk * self._bytes_per_example:
             self._budget //= 4

@@ -1,8 +1,9 @@
-"""The whole Hessian in float64, one row after the other: slow, obviously right, the judge of everything else."""
+"""The whole matrix in float64, one row after the other: slow, obviously right, the judge of everything else."""
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +12,9 @@ from torch import Tensor
 from torch.func import functional_call
 
 from landscape.curvature.certificate import Eigenpairs, check_request, gap_bounds, rounding_floor
+from landscape.curvature.fisher import check_classes
 from landscape.curvature.isolation import BatchNormMode, evaluation, exact_arithmetic, seeded
+from landscape.curvature.kinds import Kind
 from landscape.curvature.objective import Objective
 from landscape.errors import LandscapeError
 
@@ -19,70 +22,103 @@ LIMIT = 3000
 
 
 def dense_hessian(objective: Objective, batchnorm: BatchNormMode = "eval") -> Tensor:
-    """Differentiate each entry of the gradient, in float64 whatever the model's type.
+    """The Hessian, see `dense_matrix`."""
+    return dense_matrix(objective, "hessian", batchnorm)
 
-    No product, no Krylov space, no kept graph and no rewriting of layers: this shares with `HessianOperator`
-    nothing but PyTorch's derivative.
+
+def dense_matrix(objective: Objective, kind: Kind = "hessian", batchnorm: BatchNormMode = "eval") -> Tensor:
+    """Write down the matrix from derivatives of one number each, in float64 whatever the model's type.
+
+    No product, no Krylov space, no kept graph and no rewriting of layers: this shares with the operators nothing
+    but PyTorch's derivative.
 
     Args:
         objective: What is differentiated, D at most 3000.
-        batchnorm: See `HessianOperator`.
+        kind: Which matrix, see `make_operator`.
+        batchnorm: See `CurvatureOperator`.
 
     Returns:
-        The Hessian, shape (D, D), float64, on the CPU, in nats per unit of theta squared.
+        The matrix, shape (D, D), float64, on the CPU, in nats per unit of theta squared.
 
     Raises:
         LandscapeError: If D is larger.
     """
     if objective.size > LIMIT:
         raise LandscapeError(
-            f"a dense Hessian of {objective.size} parameters was asked for, {LIMIT} is the most",
+            f"a dense matrix of {objective.size} parameters was asked for, {LIMIT} is the most",
             "use engine 'lanczos', or restrict the parameters",
         )
     model = copy.deepcopy(objective.model).to("cpu", torch.float64)
     twin = replace(objective, model=model, data=objective.data.to("cpu", torch.float64))
-    hessian = torch.zeros(twin.size, twin.size, dtype=torch.float64)
+    matrix = torch.zeros(twin.size, twin.size, dtype=torch.float64)
     cpu = torch.device("cpu")
     with exact_arithmetic(cpu), evaluation(model, batchnorm), seeded(cpu, 0):
         for start, stop in twin.chunks():
-            hessian += _chunk(twin, start, stop) / len(twin.data)
-    return (hessian + hessian.T) / 2
+            matrix += _chunk(twin, kind, start, stop) / len(twin.data)
+    return (matrix + matrix.T) / 2
 
 
-def _chunk(objective: Objective, start: int, stop: int) -> Tensor:
-    """Hessian of the summed losses of some examples, shape (D, D)."""
+def _chunk(objective: Objective, kind: Kind, start: int, stop: int) -> Tensor:
+    """The matrix of the summed losses of some examples, shape (D, D)."""
     inputs, targets = objective.data.batch(start, stop, torch.float64)
     weights = dict(objective.model.named_parameters())
     theta = [weights[name] for name in objective.names]
     buffers = {name: buffer.clone() for name, buffer in objective.model.named_buffers()}
-    loss = objective.per_example(functional_call(objective.model, buffers, (inputs,)), targets).sum()
-    slopes = torch.autograd.grad(loss, theta, create_graph=True, materialize_grads=True)
-    gradient = torch.cat([slope.reshape(-1) for slope in slopes])  # (D,)
-    rows = torch.zeros(objective.size, objective.size, dtype=torch.float64)
-    for row, entry in zip(rows, gradient, strict=True):
-        if entry.requires_grad:
-            columns = torch.autograd.grad(entry, theta, retain_graph=True, materialize_grads=True)
+    outputs = functional_call(objective.model, buffers, (inputs,))
+    if kind == "hessian":
+        return _second(objective.per_example(outputs, targets).sum(), theta)
+    if kind == "ggn":
+        free = outputs.detach().requires_grad_()
+        curve = _second(objective.per_example(free, targets).sum(), [free])  # (B C, B C)
+        jacobian = _rows(outputs, theta)  # (B C, D)
+        return jacobian.T @ curve @ jacobian
+    if kind == "empirical-fisher":
+        slopes = _rows(objective.per_example(outputs, targets), theta)  # (B, D)
+        return slopes.T @ slopes
+    check_classes(outputs, targets)
+    total = torch.zeros(objective.size, objective.size, dtype=torch.float64)
+    for c, chance in enumerate(torch.softmax(outputs.detach(), dim=1).T):  # (B,)
+        slopes = _rows(objective.per_example(outputs, torch.full_like(targets, c)), theta)
+        total += slopes.T @ (chance[:, None] * slopes)
+    return total
+
+
+def _second(value: Tensor, variables: Sequence[Tensor]) -> Tensor:
+    """Second derivatives of a number, shape (D, D) with D the variables' entries."""
+    slopes = torch.autograd.grad(value, variables, create_graph=True, materialize_grads=True)
+    return _rows(torch.cat([slope.reshape(-1) for slope in slopes]), variables)
+
+
+def _rows(values: Tensor, variables: Sequence[Tensor]) -> Tensor:
+    """First derivatives of each of M values, shape (M, D)."""
+    rows = torch.zeros(values.numel(), sum(v.numel() for v in variables), dtype=torch.float64)
+    for row, value in zip(rows, values.reshape(-1), strict=True):
+        if value.requires_grad:
+            columns = torch.autograd.grad(value, variables, retain_graph=True, materialize_grads=True)
             row.copy_(torch.cat([column.reshape(-1) for column in columns]))
     return rows
 
 
-def dense_eigenpairs(objective: Objective, k: int, batchnorm: BatchNormMode = "eval", tol: float = 1e-3) -> Eigenpairs:
-    """Eigenpairs of the dense Hessian.
+def dense_eigenpairs(
+    objective: Objective, k: int, batchnorm: BatchNormMode = "eval", tol: float = 1e-3, kind: Kind = "hessian"
+) -> Eigenpairs:
+    """Eigenpairs of the dense matrix.
 
     Args:
         objective: What is differentiated, D at most 3000.
         k: Eigenpairs wanted, 1 to D.
         batchnorm: See `HessianOperator`.
         tol: Recorded only: the pairs are as exact as float64 is.
+        kind: Which matrix, see `make_operator`.
 
     Returns:
         The k largest and the smallest, in float64 on the CPU, with their residuals.
     """
     check_request(k, objective.size, tol, torch.float64)
-    hessian = dense_hessian(objective, batchnorm)
-    values, columns = torch.linalg.eigh(hessian)
+    matrix = dense_matrix(objective, kind, batchnorm)
+    values, columns = torch.linalg.eigh(matrix)
     values, vectors = values.flip(0), columns.flip(1).T.contiguous()
-    residuals = torch.linalg.vector_norm(vectors @ hessian - values[:, None] * vectors, dim=1).numpy()
+    residuals = torch.linalg.vector_norm(vectors @ matrix - values[:, None] * vectors, dim=1).numpy()
     spectrum = values.numpy()
     return Eigenpairs(
         values=spectrum[:k].copy(),

@@ -53,7 +53,7 @@ def eigenpairs(
             "power" go on.
         state: State of an interrupted search of engine "lanczos" for the same objective, k, tol and seed.
         save: Called with the `Search` after each step of engine "lanczos"; what its `arrays()` returns is a `state`.
-        kind: Which matrix, see `make_operator`; engines "dense" and "pyhessian" know the Hessian only.
+        kind: Which matrix, see `make_operator`; engine "pyhessian" knows the Hessian only.
 
     Returns:
         Certified eigenpairs.
@@ -67,10 +67,10 @@ def eigenpairs(
         raise ValueError(f"engine '{engine}' cannot be resumed; only 'lanczos' can")
     if engine not in get_args(Engine):
         raise UsageError(f"there is no engine '{engine}'", nearest(engine, get_args(Engine)))
-    if kind != "hessian" and engine in {"dense", "pyhessian"}:
-        raise UsageError(f"engine '{engine}' knows no matrix but the Hessian, got '{kind}'", "use engine 'lanczos'")
+    if kind != "hessian" and engine == "pyhessian":
+        raise UsageError(f"engine 'pyhessian' knows no matrix but the Hessian, got '{kind}'", "use engine 'lanczos'")
     if engine == "dense":
-        return dense_eigenpairs(objective, k, batchnorm, tol)
+        return dense_eigenpairs(objective, k, batchnorm, tol, kind)
     operator = make_operator(kind, objective, batchnorm, memory_budget)
     check_determinism(operator)
     if isinstance(operator, HessianOperator) and engine == "pyhessian":

@@ -70,12 +70,25 @@ class FisherOperator(CurvatureOperator):
         return sandwich(losses, self._parameters, lambda tangent: weights * tangent, keep)
 
     def _every_class(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        if outputs.dim() != 2 or targets.dim() != 1 or targets.is_floating_point():
-            raise UsageError(
-                f"the model's Fisher matrix needs logits (B, C) and class indices (B,); got outputs of shape "
-                f"{tuple(outputs.shape)} and targets of shape {tuple(targets.shape)}",
-                "use the Gauss-Newton matrix, or the Fisher matrix of the data",
-            )
+        check_classes(outputs, targets)
         classes = range(outputs.shape[1])
         losses = [self.objective.per_example(outputs, torch.full_like(targets, c)) for c in classes]
         return torch.stack(losses), torch.softmax(outputs, dim=1).T
+
+
+def check_classes(outputs: Tensor, targets: Tensor) -> None:
+    """Refuse outputs that are no logits of classes.
+
+    Args:
+        outputs: What the network returned.
+        targets: The targets beside them.
+
+    Raises:
+        UsageError: If they are not of shape (B, C) and class indices of shape (B,).
+    """
+    if outputs.dim() != 2 or targets.dim() != 1 or targets.is_floating_point():
+        raise UsageError(
+            f"the model's Fisher matrix needs logits (B, C) and class indices (B,); got outputs of shape "
+            f"{tuple(outputs.shape)} and targets of shape {tuple(targets.shape)}",
+            "use the Gauss-Newton matrix, or the Fisher matrix of the data",
+        )

@@ -6,6 +6,7 @@ every flag that is set here is set back on the way out, also when an exception p
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
@@ -92,6 +93,32 @@ def exact_arithmetic(device: torch.device) -> Iterator[None]:
         _restore_float32(flags)
 
 
+@contextmanager
+def deterministic() -> Iterator[None]:
+    """Use only algorithms that give the same bits each time; PyTorch refuses those that have none.
+
+    A matter of GPUs: cuBLAS needs a workspace of its own for it, which it reads from the environment when its first
+    handle is made.
+
+    Yields:
+        Nothing.
+    """
+    flags = (torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled())
+    cudnn = (_CUDNN.deterministic, _CUDNN.benchmark)
+    workspace = os.environ.get(_WORKSPACE)
+    try:
+        os.environ.setdefault(_WORKSPACE, ":4096:8")
+        torch.use_deterministic_algorithms(True)
+        _CUDNN.deterministic, _CUDNN.benchmark = True, False
+        yield
+    finally:
+        _CUDNN.deterministic, _CUDNN.benchmark = cudnn
+        torch.use_deterministic_algorithms(flags[0], warn_only=flags[1])
+        if workspace is None:
+            os.environ.pop(_WORKSPACE, None)
+
+
+_WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
 _CUDNN: Any = torch.backends.cudnn
 _MKLDNN: Any = torch.backends.mkldnn
 _BACKENDS: tuple[Any, ...] = (

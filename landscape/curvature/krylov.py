@@ -157,10 +157,10 @@ class Krylov:
         """The whole state; a `Krylov` that `restore`s it goes on bitwise alike.
 
         Returns:
-            Arrays by name.
+            Arrays by name; the basis is a view where it lies on the CPU, good until the next step.
         """
         return {
-            "basis": self.basis[: self.rows].cpu().numpy().copy(),
+            "basis": self.basis[: self.rows].cpu().numpy(),
             "coupling": self.coupling[: self.rows, : self.rows].copy(),
             "steps": np.array(self.steps),
             "products": np.array(self.products),

@@ -28,7 +28,6 @@ from landscape.curvature.krylov import Krylov
 
 _PATIENCE = 5
 _MISSED = 0.01
-_ZEROS = 4
 _LOWEST = 3e-3
 
 Save = Callable[["Search"], None]
@@ -46,6 +45,7 @@ class Search:
             or a restart has mixed its rows with others; -1 if there is none.
         known: The wanted values at that time, shape (k,).
         finished: Whether the last probe brought nothing new.
+        excess: Largest residual of the wanted pairs relative to its limit, 1 and below being converged.
     """
 
     def __init__(self, krylov: Krylov, k: int, tol: float) -> None:
@@ -60,15 +60,13 @@ class Search:
         self.probes, self.base = 0, -1
         self.known: Floats = np.full(k, np.nan)
         self.finished = False
+        self.excess = np.inf
 
-    def step(self, product: Product) -> float:
+    def step(self, product: Product) -> None:
         """Use one product; start a probe or finish where the pairs have converged.
 
         Args:
             product: The operator.
-
-        Returns:
-            The largest residual of the wanted pairs relative to its limit, 1 and below being converged.
         """
         krylov = self.krylov
         self._make_room()
@@ -77,32 +75,31 @@ class Search:
         if self.base >= 0 and krylov.rows == ways:  # the probe's space has ended: its rows are all there is
             self.base = 0
         if krylov.exhausted:
-            self.finished = True
-            return 0.0
+            self.finished, self.excess = True, 0.0
+            return
         if krylov.steps < self.k + _PATIENCE:
-            return np.inf
+            return
         values, outward, _ = krylov.ritz()
         limits = self._limits(values)
-        excess = float((np.linalg.norm(outward, axis=0) / limits).max())
+        self.excess = float((np.linalg.norm(outward, axis=0) / limits).max())
         if self.base >= 0:
             unchanged = (np.abs(values[: self.k] - self.known) <= limits[: self.k]).all()
             below = self._complement_is_below(values, outward, limits)
-            self.finished = bool(unchanged) and excess <= 1 and below
+            self.finished = bool(unchanged) and self.excess <= 1 and below
             self.base = self.base if unchanged else -1
-        elif excess <= 1:
+        elif self.excess <= 1:
             self.known, self.probes = values[: self.k].copy(), self.probes + 1
             self._make_room()
             krylov.add_direction()
             self.base = krylov.steps
-        return excess
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """The whole state as numpy arrays; see `restore`.
 
         Returns:
-            Arrays by name.
+            Arrays by name; the basis is a view where it lies on the CPU, good until the next step.
         """
-        counts = {"probes": np.array(self.probes), "base": np.array(self.base), "finished": np.array(self.finished)}
+        counts = {name: np.array(getattr(self, name)) for name in ("probes", "base", "finished", "excess")}
         return {**self.krylov.arrays(), **counts, "known": self.known.copy()}
 
     def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
@@ -114,6 +111,7 @@ class Search:
         self.krylov.restore(arrays)
         self.probes, self.base = int(arrays["probes"]), int(arrays["base"])
         self.finished, self.known = bool(arrays["finished"]), np.array(arrays["known"], dtype=np.float64)
+        self.excess = float(arrays["excess"])
 
     def _way_out(self) -> int:
         """The newest direction during a probe; else the one that the worst pair leans to most."""
@@ -142,7 +140,7 @@ class Search:
         if self.base == 0:  # the probe's space is not at hand: what the newest direction leads to must stay below
             return bool((values[self.k :] + np.abs(outward[-1:, self.k :]).sum(axis=0) <= last + limit).all())
         block = krylov.coupling[self.base : krylov.steps, self.base : krylov.steps]
-        return would_have_shown(last + limit, block, float(values[-1]), krylov.size)
+        return would_have_shown(last + limit, block, krylov.size)
 
     def _make_room(self) -> None:
         if self.krylov.full:
@@ -157,47 +155,34 @@ class Search:
         return np.union1d(top, low)
 
 
-def would_have_shown(above: float, block: Floats, least: float, size: int) -> bool:
+def would_have_shown(above: float, block: Floats, size: int) -> bool:
     """Whether a Krylov space from a random vector g rules out an eigenvalue, except with probability 1 %.
 
-    Let m be the largest Ritz value after j steps, so that no vector of the space has a Rayleigh quotient above m. Take
-    from the space p(H) g with p a polynomial of degree j - 1, at most 1 on [least, m]. Were there an
-    eigenvalue of at least `above` > m, in whose direction g has the squared component c, the quotient of p(H) g
-    would exceed m as soon as c p(above)^2 (above - m) > m - least. And c D is the square of a standard normal
-    number, which is below (pi / 2) P^2 with probability P.
+    Let p_0 ... p_{j-1} be the polynomials that are orthonormal under the spectral measure of the unit vector g, as the
+    j steps give them. Of all q of degree below j with q(x) = 1 the smallest integral of q^2 is 1 / sum p_i(x)^2,
+    Christoffel's number: no more than that of the measure can lie at x. An eigenvalue at x has the squared
+    component of g in its direction, and D times that is the square of a standard normal number, which is
+    below (pi / 2) P^2 with probability P. Beyond the largest Ritz value the sum rises, so that what holds at
+    `above` holds further out.
+
+    Source: Akhiezer, The Classical Moment Problem (1965), section 2.5 (Christoffel's number); the guard is our own.
 
     Args:
         above: The eigenvalue.
-        block: The operator in the Krylov basis, shape (j, j).
-        least: Smallest eigenvalue.
+        block: The operator in the Krylov basis, tridiagonal, shape (j, j).
         size: D.
 
     Returns:
         Whether it is ruled out.
     """
-    ritz = np.linalg.eigvalsh(block)[::-1]
-    if ritz[0] >= above:
+    if np.linalg.eigvalsh(block)[-1] >= above:
         return False
-    ratios = (above - ritz) / np.maximum(ritz - least, np.finfo(np.float64).tiny)
-    growth = max(_log_growth(ratios, zeros) for zeros in range(min(len(ritz), _ZEROS)))
-    return bool(2 * growth + np.log(ratios[0]) > np.log(size / (np.pi / 2 * _MISSED**2)))
-
-
-def _log_growth(ratios: Floats, zeros: int) -> float:
-    """Growth outside [least, m] of the polynomial with zeros at the first Ritz values that is Chebyshev's below them.
-
-    Each zero costs one degree and pays where a Ritz value has converged next to the eigenvalue in question.
-
-    Args:
-        ratios: (above - ritz) / (ritz - least) for the Ritz values, falling; shape (j,).
-        zeros: How many of them are zeros of the polynomial, fewer than j.
-
-    Returns:
-        log p(above).
-    """
-    degree = len(ratios) - 1 - zeros
-    angle = degree * np.arccosh(1 + 2 * ratios[zeros])
-    return float(np.log(ratios[:zeros]).sum() + np.logaddexp(angle, -angle) - np.log(2))
+    before, polynomial, total = 0.0, 1.0, 1.0
+    for i in range(len(block) - 1):
+        link = block[i, i - 1] if i else 0.0
+        before, polynomial = polynomial, ((above - block[i, i]) * polynomial - link * before) / block[i + 1, i]
+        total += polynomial**2
+    return bool(total > size / (np.pi / 2 * _MISSED**2))
 
 
 def top_eigenpairs(
@@ -229,7 +214,8 @@ def top_eigenpairs(
         capacity: Vectors held in memory, at least 2 k + 12 unless D is smaller. Default 2 k + 50.
         progress: Told after each step.
         state: State of an interrupted search for the same operator, k and tol, see `Search.arrays`.
-        save: Called with the search after each step; it decides whether to ask for `arrays()`.
+        save: Called with the search after each step and before each product of the certificate; it decides whether to
+            ask for `arrays()`, and may raise to stop.
 
     Returns:
         Certified eigenpairs; `converged` is False and `advice` says why if the products ran out.
@@ -243,17 +229,23 @@ def top_eigenpairs(
     search = Search(Krylov(size, rows, torch.Generator().manual_seed(seed), device, dtype), k, tol)
     if state is not None:
         search.restore(state)
-    krylov, certificates, excess = search.krylov, k + 1, np.inf
+    krylov, certificates = search.krylov, k + 1
     while not search.finished and (krylov.products < budget - certificates or krylov.steps < k):
-        excess = search.step(product)
+        search.step(product)
         if progress is not None:
-            progress(krylov.products, excess * tol)
+            progress(krylov.products, search.excess * tol)
         if save is not None:
             save(search)
+
+    def measured(vector: torch.Tensor) -> torch.Tensor:
+        if save is not None:
+            save(search)
+        return product(vector)
+
     values, _, coordinates = krylov.ritz()
     vectors = krylov.lift(coordinates[:, [*range(k), len(values) - 1]])
-    advice = "" if search.finished else _advice(krylov.products + certificates, excess)
-    return certify(product, vectors[:k], vectors[k], values[k:], krylov.products, tol, "lanczos", advice=advice)
+    advice = "" if search.finished else _advice(krylov.products + certificates, search.excess)
+    return certify(measured, vectors[:k], vectors[k], values[k:], krylov.products, tol, "lanczos", advice=advice)
 
 
 def _advice(products: int, excess: float) -> str:

@@ -11,9 +11,9 @@ from landscape import problem as problems
 from landscape.checkpoint import Checkpoint
 from landscape.errors import InputError, InterruptedRun, UsageError
 from landscape.files import refuse_existing
+from landscape.interruption import signals
 from landscape.options import as_dict, differences
 from landscape.problem import Problem
-from landscape.signals import collected
 from landscape.training.fork import relation
 from landscape.training.run import train
 from landscape.training.settings import Settings, complete, resolve
@@ -96,7 +96,7 @@ def train_to_file(
         if state.step in regular or state.diverged:
             checkpoints.save(state, order.out, force=True)
 
-    with collected() as stopped:
+    with signals() as stopped:
         state = train(
             problem, settings, start=start, stop_at=order.stop_at, save_at={*kept, *regular}, keep=keep,
             stop=lambda: bool(stopped), progress=progress, device=order.device,

@@ -1,4 +1,4 @@
-"""Signals that ask a run to stop, collected until it has come to a point where it can."""
+"""Signals that ask a computation to stop: it finishes its step, saves and says how to go on."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from types import FrameType
 
 
 @contextlib.contextmanager
-def collected() -> Iterator[list[int]]:
+def signals() -> Iterator[list[int]]:
     """Collect SIGINT and SIGTERM while a step is finished; a second SIGINT interrupts at once.
 
     Outside the main thread signals are left alone.
