@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, Protocol, cast
 
 from analyses import along, asymmetry, distance, evaluate, hessian, interpolate, spectrum
+from analyses.experiments import EXPERIMENTS
 from landscape.types import Work
 
 
@@ -45,3 +46,8 @@ REGISTRY = cast("tuple[Analysis, ...]", (evaluate, hessian, spectrum, interpolat
 def named(name: str) -> Analysis | None:
     """The analysis of that name, if there is one."""
     return next((analysis for analysis in REGISTRY if analysis.NAME == name), None)
+
+
+def any_named(name: str) -> Analysis | None:
+    """The analysis or experiment of that name, if there is one."""
+    return named(name) or next((each for each in EXPERIMENTS if each.NAME == name), None)
