@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from analyses import REGISTRY
-from cli import analyse, show
+from cli import analyse, show, study
 from cli.errors import Group
 from cli.train import train
 from landscape import __version__
@@ -34,6 +34,9 @@ for _command in (
     show.compare,
     show.report,
     show.demo,
+    study.study,
+    study.merge,
+    study.claims,
     show.inspect,
     show.methods,
 ):

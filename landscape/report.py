@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from importlib import resources
 from numbers import Integral, Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from landscape import __version__
 from landscape.files import atomic
@@ -70,6 +70,7 @@ class Panel:
         summary: What it says, in plain words, for those who cannot see it too.
         data: The numbers behind it.
         source: Provenance, key to value.
+        anchor: What a link to it says: a plain word, "" for none.
     """
 
     title: str
@@ -79,6 +80,7 @@ class Panel:
     summary: str = ""
     data: Table | None = None
     source: Mapping[str, str] = field(default_factory=dict)
+    anchor: str = ""
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,31 @@ class Finding:
 
 
 @dataclass(frozen=True)
+class Claim:
+    """A claim beside what was found.
+
+    Attributes:
+        text: The claim.
+        place: Who makes it, and where.
+        claimed: The number claimed.
+        found: The number found, with its uncertainty.
+        detail: What carries the finding.
+        verdict: The verdict in words.
+        tone: "yes" where it holds, "no" where it does not, "open" where that is not decided.
+        anchor: The panel that shows it.
+    """
+
+    text: str
+    place: str
+    claimed: str
+    found: str
+    detail: str
+    verdict: str
+    tone: Literal["yes", "no", "open"]
+    anchor: str
+
+
+@dataclass(frozen=True)
 class Page:
     """The whole report, in the order of reading.
 
@@ -108,6 +135,7 @@ class Page:
         title: Title of the page.
         lead: One sentence: what was compared, on what.
         findings: The verdicts, on the first screen.
+        claims: What was claimed beside what was found; before the findings.
         tables: What was compared: one row for each checkpoint.
         sections: The evidence.
         warnings: What to be careful with.
@@ -117,6 +145,7 @@ class Page:
     title: str
     lead: str
     findings: tuple[Finding, ...] = ()
+    claims: tuple[Claim, ...] = ()
     tables: tuple[Table, ...] = ()
     sections: tuple[Section, ...] = ()
     warnings: tuple[str, ...] = ()

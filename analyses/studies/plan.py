@@ -39,12 +39,14 @@ class Asked:
         id: The analysis's id in the study.
         varied: Settings over which it was repeated, with their values here.
         keys: Key of the result for each seed; a single one, for seed 0, of an experiment without randomness.
+        seeded: Whether there is one for each seed.
     """
 
     network: str
     id: str
     varied: Varied
     keys: Mapping[int, str]
+    seeded: bool = True
 
 
 @dataclass(frozen=True)
@@ -364,7 +366,7 @@ def _experiment(graph: Graph, question: Question) -> None:
                 name=(f"seed{seed}/" if seeded else "") + _title(question.id, varied), analysis=experiment.NAME,
                 options=as_dict(resolved), labels=(), dtype="",
             ))  # fmt: skip
-        graph.asked.append(Asked("", question.id, varied, keys))
+        graph.asked.append(Asked("", question.id, varied, keys, seeded))
 
 
 def _analysis(question: Question) -> Analysis:
