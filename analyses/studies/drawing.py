@@ -25,6 +25,7 @@ CAPTIONS = {
     "groups": "Points are training seeds; the bar beside them is their mean with its 95 % interval (Student's t).",
     "pareto": "Small points are training seeds, large ones their means. The line is the Pareto front: nothing that was "
     "run is both cheaper and better than what lies on it.",
+    "scatter": "Small points are training seeds, large ones their means with 95 % intervals (Student's t).",
 }
 Rows = Callable[[str], Array]
 """Gives a quantity's values, shape (S,) or (S, K)."""
@@ -52,7 +53,7 @@ def draw(drawing: Drawing, graph: Graph, stored: Mapping[str, Stored], network: 
         found = per_seed(graph, stored, network, text)
         return np.array([np.broadcast_to(row, found[0].shape) for row in found])
 
-    make = {"sweep": _sweep, "groups": _groups, "pareto": _pareto}[drawing.kind]
+    make = {"sweep": _sweep, "groups": _groups, "pareto": _pareto, "scatter": _scatter}[drawing.kind]
     try:
         figure, cells = make(drawing, rows)
     except (ValueError, IndexError) as error:
@@ -156,36 +157,58 @@ def _column(figure: Figure, i: int, name: str, values: Array) -> None:
     )  # fmt: skip
 
 
-def _pareto(drawing: Drawing, rows: Rows) -> tuple[Figure, Cells]:
-    """Error over cost, with the front of those that nothing beats in both."""
+def _scatter(drawing: Drawing, rows: Rows) -> tuple[Figure, Cells]:
+    """One quantity over another."""
     from plotly.graph_objects import Figure
 
-    from landscape.style import NEUTRAL, mark, plain
-
-    if not isinstance(drawing.x, Mapping) or set(drawing.x) != set(drawing.y):
-        raise ValueError("a pareto figure has one x for each y")
-    figure, cells, all_means = Figure(), [], []
-    for i, name in enumerate(drawing.y):
-        y = np.atleast_2d(rows(drawing.y[name]).T).T  # (S, K)
-        x = np.broadcast_to(np.atleast_2d(rows(drawing.x[name]).T).T, y.shape)
-        style = mark(i)
-        means = [mean(column[~np.isnan(column)]) for column in y.T]
-        all_means += [(float(np.nanmean(x[:, k])), means[k].value) for k in range(y.shape[1])]
-        figure.add_scatter(
-            x=x.ravel(), y=y.ravel(), mode="markers", marker={**style.marker(5), "opacity": 0.3},
-            legendgroup=name, showlegend=False, hoverinfo="skip",
-        )  # fmt: skip
-        figure.add_scatter(
-            x=np.nanmean(x, 0), y=[m.value for m in means], mode="markers", marker=style.marker(10), name=plain(name),
-            legendgroup=name, error_y=_bars(means, style.color),
-        )  # fmt: skip
+    figure, cells = Figure(), []
+    for i, (name, x, y) in enumerate(_clouds(drawing, rows)):
+        _cloud(figure, i, name, x, y)
         cells += [(name, float(x[s, k]), s, float(y[s, k])) for s in range(len(y)) for k in range(y.shape[1])]
-    best = front(all_means)
+    return figure, cells
+
+
+def _pareto(drawing: Drawing, rows: Rows) -> tuple[Figure, Cells]:
+    """Error over cost, with the front of those that nothing beats in both."""
+    from landscape.style import NEUTRAL
+
+    figure, cells = _scatter(drawing, rows)
+    clouds = [(x.mean(0), y.mean(0)) for _, x, y in _clouds(drawing, rows)]
+    best = front([(float(a), float(b)) for x, y in clouds for a, b in zip(x, y, strict=True)])
     figure.add_scatter(
         x=[x for x, _ in best], y=[y for _, y in best], mode="lines", name="Pareto front",
         line={"color": NEUTRAL, "width": 1.5, "dash": "dot", "shape": "hv"}, hoverinfo="skip",
     )  # fmt: skip
     return figure, cells
+
+
+def _clouds(drawing: Drawing, rows: Rows) -> list[tuple[str, Array, Array]]:
+    """Name, x and y of each curve, both of shape (S, K)."""
+    if not isinstance(drawing.x, Mapping) or set(drawing.x) != set(drawing.y):
+        raise ValueError("there must be one x for each y")
+    found = []
+    for name in drawing.y:
+        y = rows(drawing.y[name])
+        y = y[:, None] if y.ndim == 1 else y
+        x = rows(drawing.x[name])
+        found.append((name, np.broadcast_to(x[:, None] if x.ndim == 1 else x, y.shape), y))
+    return found
+
+
+def _cloud(figure: Figure, i: int, name: str, x: Array, y: Array) -> None:
+    """Seeds as small points, their means as large ones."""
+    from landscape.style import mark, plain
+
+    style = mark(i)
+    means = [mean(column[~np.isnan(column)]) for column in y.T]
+    figure.add_scatter(
+        x=x.ravel(), y=y.ravel(), mode="markers", marker={**style.marker(5), "opacity": 0.3},
+        legendgroup=name, showlegend=False, hoverinfo="skip",
+    )  # fmt: skip
+    figure.add_scatter(
+        x=np.nanmean(x, 0), y=[m.value for m in means], mode="markers", marker=style.marker(10), name=plain(name),
+        legendgroup=name, error_y=_bars(means, style.color),
+    )  # fmt: skip
 
 
 def front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:

@@ -24,7 +24,7 @@ Values = Mapping[str, Setting | tuple[Setting, ...]]
 """Settings by name; several values of one are all taken in turn."""
 
 TESTS = ("less", "greater", "between", "equals", "increasing", "decreasing", "sign", "mcnemar")
-KINDS = ("sweep", "groups", "pareto")
+KINDS = ("sweep", "groups", "pareto", "scatter")
 T = TypeVar("T")
 
 
@@ -151,8 +151,9 @@ class Drawing:
     Attributes:
         id: What it is called.
         title: Its title.
-        kind: "sweep": y over the setting x; "groups": one column of seeds for each y; "pareto": error y over cost x.
-        x: Quantity of the abscissa, the same for all curves (`sweep`), or by the name of each curve (`pareto`).
+        kind: "sweep": y over the setting x; "groups": one column of seeds for each y; "pareto": error y over cost x
+            with the front; "scatter": any y over any x.
+        x: Quantity of the abscissa, the same for all curves (`sweep`), or by the name of each (`pareto`, `scatter`).
         y: Quantities by the name of the curve.
         level: Quantities that do not depend on x, drawn as horizontal lines.
         xlabel: Title of the x axis.
@@ -335,6 +336,9 @@ def _check(study: Study) -> None:
     for name in ids:
         if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", name):
             raise UsageError(f"the id '{name}' is not a plain word", "use letters, digits, - and _")
+    for question in study.questions:
+        if not question.id.isidentifier() or question.id in FUNCTIONS:
+            raise UsageError(f"the id '{question.id}' cannot stand in a quantity", "use letters, digits and _")
     _check_trainings(study)
     for question in study.questions:
         _check_question(study, question)
