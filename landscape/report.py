@@ -136,6 +136,7 @@ class Page:
         lead: One sentence: what was compared, on what.
         findings: The verdicts, on the first screen.
         claims: What was claimed beside what was found; before the findings.
+        remark: How the claims were tested, in a sentence or two.
         tables: What was compared: one row for each checkpoint.
         sections: The evidence.
         warnings: What to be careful with.
@@ -146,6 +147,7 @@ class Page:
     lead: str
     findings: tuple[Finding, ...] = ()
     claims: tuple[Claim, ...] = ()
+    remark: str = ""
     tables: tuple[Table, ...] = ()
     sections: tuple[Section, ...] = ()
     warnings: tuple[str, ...] = ()

@@ -18,10 +18,10 @@ from analyses.pages import Stored
 from analyses.studies.plan import Asked, Graph
 from analyses.studies.quantity import Instance, evaluate, parse, references
 from analyses.studies.table import Claim
-from landscape.errors import LandscapeError
+from landscape.errors import UsageError
 from landscape.result import Array
 from landscape.statistics import counts, means, power, several, trend
-from landscape.statistics.means import Mean, Sides
+from landscape.statistics.means import Mean
 
 HOLDS, FAILS, OPEN = "holds", "does not hold", "not decided at this scale"
 LEVEL = 0.05
@@ -108,6 +108,7 @@ def per_seed(graph: Graph, stored: Mapping[str, Stored], network: str, text: str
     Returns:
         Numbers or vectors.
     """
+
     def find(seed: int) -> Callable[[str], list[Instance]]:
         return lambda id: instances(graph, stored, network, seed, id)
 
@@ -132,7 +133,7 @@ def judge(graph: Graph, stored: Mapping[str, Stored]) -> list[Tested]:
         The claims in their order.
 
     Raises:
-        UsageError: If a quantity is not what its test needs.
+        UsageError: If a quantity cannot be computed, or is not what its test needs.
     """
     judged = []
     for claim in graph.study.claims:
@@ -144,7 +145,7 @@ def judge(graph: Graph, stored: Mapping[str, Stored]) -> list[Tested]:
                 judged.append((claim, network, len(rows), _judge(claim, rows, other, seeded)))
             except (ValueError, IndexError) as error:
                 shape = rows[0].shape
-                raise LandscapeError(
+                raise UsageError(
                     f"the claim '{claim.id}' cannot be tested: its quantity has the shape {shape}",
                     "less, greater, between, equals and mcnemar take a number for each seed, a trend takes a vector",
                 ) from error
@@ -161,7 +162,9 @@ def _judge(claim: Claim, rows: Sequence[Array], other: Sequence[Array], seeded: 
         return _trend(claim, rows)
     if claim.test == "mcnemar":
         return _pairs(rows, other)
-    values = np.concatenate([np.ravel(row) for row in rows]) if claim.entries else np.array([float(row) for row in rows])
+    values = (
+        np.concatenate([np.ravel(row) for row in rows]) if claim.entries else np.array([float(row) for row in rows])
+    )
     values = values[~np.isnan(values)]
     mean = means.mean(values, bootstrap=claim.bootstrap)
     if claim.test == "equals":
@@ -204,7 +207,9 @@ def _trend(claim: Claim, rows: Sequence[Array]) -> _Judged:
     favour, against = (found.above, found.below) if claim.test == "increasing" else (found.below, found.above)
     mean = means.mean(taus)
     effect = abs(mean.value) / mean.spread if mean.spread else math.nan
-    return _Judged(taus, mean, favour, against, effect=effect, note=f"Kendall's τ over {table.shape[1]} values, Page's test")
+    return _Judged(
+        taus, mean, favour, against, effect=effect, note=f"Kendall's τ over {table.shape[1]} values, Page's test"
+    )
 
 
 def _pairs(rows: Sequence[Array], other: Sequence[Array]) -> _Judged:
@@ -225,10 +230,16 @@ def _verdict(claim: Claim, network: str, n: int, found: _Judged, corrected: floa
         verdict = HOLDS if found.favour < found.against else FAILS
     else:
         verdict = OPEN
-    needed = None
-    if verdict == OPEN and math.isfinite(found.effect):
-        needed = power.seeds_needed(found.effect, LEVEL / max(tests, 1))
+    needed = _needed(claim, found, LEVEL / max(tests, 1)) if verdict == OPEN else None
     missing = 0 if claim.entries else n - len(found.values)
     return Tested(
         claim, network, found.values, found.mean, found.p, corrected, verdict, needed, found.note, missing
     )  # fmt: skip
+
+
+def _needed(claim: Claim, found: _Judged, level: float) -> int | None:
+    """Seeds that would decide at the level that Holm's rule gives the first of all claims."""
+    if math.isfinite(found.effect):
+        return power.seeds_needed(found.effect, level)
+    tied = found.mean.count > 1 and found.mean.spread == 0 and min(found.favour, found.against) < 0.5
+    return math.ceil(math.log2(2 / level)) if tied and claim.test != "mcnemar" else None

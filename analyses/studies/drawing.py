@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from landscape.report import Table
 
 CAPTIONS = {
-    "sweep": "Points are training seeds, lines their means, bars 95 % intervals of the means (Student's t over seeds).",
+    "sweep": "Thin lines are training seeds, thick ones their means, bars 95 % intervals of the means (Student's t over "
+    "seeds). Claims compare within seeds: they can be decided where these intervals overlap.",
     "groups": "Points are training seeds; the bar beside them is their mean with its 95 % interval (Student's t).",
     "pareto": "Small points are training seeds, large ones their means. The line is the Pareto front: nothing that was "
     "run is both cheaper and better than what lies on it.",
@@ -61,6 +62,8 @@ def draw(drawing: Drawing, graph: Graph, stored: Mapping[str, Stored], network: 
             f"the figure '{drawing.id}' cannot be drawn: {error}", "x and y must have one value for each setting"
         ) from error
     layout(figure, drawing.xlabel, drawing.ylabel, log=drawing.log, height=440)
+    if drawing.percent:
+        figure.update_yaxes(tickformat=".1~%", hoverformat=".2%")
     columns = ("curve", drawing.xlabel or "x", "seed", drawing.ylabel)
     return figure, Table(drawing.title, columns, tuple(cells))
 
@@ -72,7 +75,7 @@ def _sweep(drawing: Drawing, rows: Rows) -> tuple[Figure, Cells]:
     """Curves over a setting."""
     from plotly.graph_objects import Figure
 
-    figure, cells = Figure(), []
+    figure, cells = Figure(), Cells()
     if not isinstance(drawing.x, str) or not drawing.x:
         raise ValueError("a sweep has one x")
     x = rows(drawing.x)[0]
@@ -94,14 +97,14 @@ def _curve(figure: Figure, i: int, name: str, x: Array, y: Array) -> None:
 
     style = mark(i)
     means = [mean(column[~np.isnan(column)]) for column in y.T]
-    if len(y) > 1:
+    for row in y if len(y) > 1 else ():
         figure.add_scatter(
-            x=np.tile(x, len(y)), y=y.ravel(), mode="markers", marker={**style.marker(5), "opacity": 0.35},
-            legendgroup=name, showlegend=False, hoverinfo="skip",
+            x=x, y=row, mode="lines", line=style.line(1), opacity=0.3, legendgroup=name, showlegend=False,
+            hoverinfo="skip",
         )  # fmt: skip
     figure.add_scatter(
         x=x, y=[m.value for m in means], mode="lines+markers", name=plain(name), legendgroup=name, line=style.line(),
-        marker=style.marker(7), error_y=_bars(means, style.color),
+        marker=style.marker(8), error_y=_bars(means, style.color),
     )  # fmt: skip
 
 
@@ -132,13 +135,15 @@ def _groups(drawing: Drawing, rows: Rows) -> tuple[Figure, Cells]:
     """One column of seeds for each quantity."""
     from plotly.graph_objects import Figure
 
-    figure, cells = Figure(), []
+    figure, cells = Figure(), Cells()
     for i, (name, text) in enumerate(drawing.y.items()):
         values = rows(text)
         _column(figure, i, name, values)
         cells += [(name, None, s, float(value)) for s, value in enumerate(values)]
     names = list(drawing.y)
-    figure.update_xaxes(tickmode="array", tickvals=list(range(len(names))), ticktext=names, range=[-0.6, len(names) - 0.4])
+    figure.update_xaxes(
+        tickmode="array", tickvals=list(range(len(names))), ticktext=names, range=[-0.6, len(names) - 0.4]
+    )
     return figure, cells
 
 
@@ -161,7 +166,7 @@ def _scatter(drawing: Drawing, rows: Rows) -> tuple[Figure, Cells]:
     """One quantity over another."""
     from plotly.graph_objects import Figure
 
-    figure, cells = Figure(), []
+    figure, cells = Figure(), Cells()
     for i, (name, x, y) in enumerate(_clouds(drawing, rows)):
         _cloud(figure, i, name, x, y)
         cells += [(name, float(x[s, k]), s, float(y[s, k])) for s in range(len(y)) for k in range(y.shape[1])]
@@ -243,8 +248,8 @@ def of_claim(tested: Tested) -> tuple[Figure, Table]:
         figure.add_hline(y=bound * scale, line={"color": NEUTRAL, "width": 1.2, "dash": "dash"})
     if claim.test == "between":
         figure.add_hrect(y0=claim.low * scale, y1=claim.high * scale, fillcolor=NEUTRAL, opacity=0.12, line_width=0)
-    figure.update_xaxes(showticklabels=False, ticks="", range=[-0.6, 0.6])
+    figure.update_xaxes(showticklabels=False, showgrid=False, ticks="", range=[-0.6, 0.6])
     label = {"increasing": "Kendall's τ", "decreasing": "Kendall's τ"}.get(claim.test, claim.unit or "quantity")
-    layout(figure, "", label, height=300)
+    layout(figure, "", label, height=280)
     what = "entry" if claim.entries else "seed"
     return figure, Table("", (what, label), tuple((i, float(v) * scale) for i, v in enumerate(tested.values)))

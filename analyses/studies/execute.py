@@ -80,7 +80,9 @@ class _Work:
         self.nodes, self.directory = nodes, directory
         self.files, self.failed = dict(made.files), dict(made.failed)
         chains = _chains(nodes)
-        self.waiting = sorted((k for k in wanted if k not in self.files and k not in self.failed), key=lambda k: -chains[k])
+        self.waiting = sorted(
+            (k for k in wanted if k not in self.files and k not in self.failed), key=lambda k: -chains[k]
+        )
         total = sum(node.work for node in nodes.values()) or 1.0
         self._weights = {key: max(nodes[key].work / total, LEAST) for key in self.waiting}
         self._count = len(self.waiting)
@@ -174,7 +176,7 @@ def _in_workers(work: _Work, jobs: int, device: str, command: str) -> None:
 def _chains(nodes: Mapping[str, Node]) -> dict[str, float]:
     """Work of the longest chain that begins at each node."""
     found = {key: node.work for key, node in nodes.items()}
-    for key in reversed(nodes):
+    for key in reversed(list(nodes)):
         for need in nodes[key].needs:
             found[need] = max(found[need], nodes[need].work + found[key])
     return found

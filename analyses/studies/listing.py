@@ -35,7 +35,8 @@ def as_json(graph: Graph, tested: Sequence[Tested], shown: Sequence[Claim], comm
     ]  # fmt: skip
     told = {
         "study": graph.study.name, "title": graph.study.title, "reproduces": graph.study.reproduces,
-        "scale": graph.scale.name, "scaled_down": graph.scale.text, "seeds": graph.seeds, "level": LEVEL,
+        "scale": graph.scale.name, "scaled_down": graph.scale.text,
+        "set": {key: value for key, value in graph.overrides.items() if key != "data"}, "seeds": graph.seeds, "level": LEVEL,
         "correction": "Holm", "command": command, "claims": rows,
     }  # fmt: skip
     return json.dumps(told, indent=1, ensure_ascii=False) + "\n"
@@ -95,10 +96,11 @@ does not hold on digits may hold on CIFAR.
 
 def _section(told: dict[str, Any]) -> str:
     command = " ".join(word for word in told["command"].split() if not word.startswith("data="))
+    apart = "".join(f" But with {key} = {value}." for key, value in told["set"].items())
     lines = [
         f"## {told['title']}\n",
         f"Re-runs {told['reproduces']}. Scale *{told['scale']}*, {told['seeds']} "
-        f"{'seeds' if told['seeds'] > 1 else 'seed'}: {told['scaled_down']}\n",
+        f"{'seeds' if told['seeds'] > 1 else 'seed'}: {told['scaled_down']}{apart}\n",
         f"`{command.replace(' --set --', ' --')}`\n",
         "| claim | where | claimed | found | verdict |",
         "|---|---|---|---|---|",

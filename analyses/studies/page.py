@@ -13,12 +13,15 @@ from analyses.pages import page as page_of
 from analyses.studies import drawing, wording
 from analyses.studies.claims import FAILS, HOLDS, LEVEL, Tested
 from analyses.studies.plan import Graph
+from analyses.studies.table import Drawing
 from landscape.report import Claim, Page, Panel, Section
 
 TONES: Mapping[str, Literal["yes", "no"]] = {HOLDS: "yes", FAILS: "no"}
 
 
-def page(graph: Graph, stored: Mapping[str, Stored], tested: Sequence[Tested], failed: Mapping[str, str], command: str) -> Page:
+def page(
+    graph: Graph, stored: Mapping[str, Stored], tested: Sequence[Tested], failed: Mapping[str, str], command: str
+) -> Page:
     """Put a study together.
 
     Args:
@@ -44,23 +47,28 @@ def page(graph: Graph, stored: Mapping[str, Stored], tested: Sequence[Tested], f
         Section("Seeds", "What does each seed say of a claim?", panels=tuple(seeds)),
     ]
     several = f"{graph.seeds} seeds" if graph.seeds > 1 else "one seed"
+    apart = ", ".join(f"{key} = {value}" for key, value in graph.overrides.items() if key != "data")
     return dataclasses.replace(
         rest, title=study.title, findings=(),
-        lead=f"{study.text} Scale {scale.name}, {several}: {scale.text}",
+        lead=f"{study.text} Scale {scale.name}, {several}: {scale.text}" + (f" But with {apart}." if apart else ""),
         claims=(*(_row(graph, each, i) for i, each in enumerate(tested)), *own),
         sections=tuple(section for section in sections if section.panels),
-        warnings=(*_corrected(tested), *sorted({f"Not made: {why}" for why in failed.values()}), *rest.warnings),
+        remark=_remark(tested),
+        warnings=(*sorted({f"Not made: {why}" for why in failed.values()}), *rest.warnings),
     )  # fmt: skip
 
 
-def _corrected(tested: Sequence[Tested]) -> list[str]:
+def _remark(tested: Sequence[Tested]) -> str:
+    """How claims were tested, where any was."""
     tests = sum(each.p == each.p for each in tested)
-    if tests < 2:
-        return []
-    return [
-        f"{tests} claims are tested here: p-values are corrected together by Holm's rule and a verdict takes a corrected "
-        f"p below {LEVEL:g}. Intervals are 95 % each, not corrected."
-    ]
+    if not tests:
+        return ""
+    one = "The p-value of the one claim tested is not corrected"
+    several = f"{tests} claims are tested: their p-values are corrected together by Holm's rule"
+    return (
+        f"{one if tests == 1 else several}, and a verdict takes a corrected p below {LEVEL:g}. Differences are paired "
+        "within seeds. Intervals are 95 % each, not corrected."
+    )
 
 
 def _shown(graph: Graph, stored: Mapping[str, Stored]) -> list[Stored]:
@@ -74,9 +82,7 @@ def _shown(graph: Graph, stored: Mapping[str, Stored]) -> list[Stored]:
     return [stored[key] for key in keys]
 
 
-def _experiments(
-    graph: Graph, stored: Mapping[str, Stored], command: str
-) -> tuple[list[Section], list[Claim]]:
+def _experiments(graph: Graph, stored: Mapping[str, Stored], command: str) -> tuple[list[Section], list[Claim]]:
     """A section for each experiment, and the claims that it decides by itself."""
     sections, claims = [], []
     for question in graph.study.experiments:
@@ -108,7 +114,7 @@ def _anchor(id: str, place: int) -> str:
     return f"show-{id}" if not place else f"show-{id}-{place}"
 
 
-def _panel(graph: Graph, stored: Mapping[str, Stored], each: drawing.Drawing, network: str, command: str) -> Panel:
+def _panel(graph: Graph, stored: Mapping[str, Stored], each: Drawing, network: str, command: str) -> Panel:
     figure, data = drawing.draw(each, graph, stored, network)
     return Panel(
         title=f"{each.title} ({network})" if network else each.title,

@@ -61,6 +61,7 @@ class Graph:
         asked: What claims and figures may name.
         networks: Names of the problems.
         units: Examples through the network in one SGD run, by spec.
+        overrides: What was said over the file's values.
     """
 
     study: Study
@@ -70,6 +71,7 @@ class Graph:
     asked: list[Asked] = field(default_factory=list)
     networks: tuple[str, ...] = ("",)
     units: dict[str, float] = field(default_factory=dict)
+    overrides: Mapping[str, str] = field(default_factory=dict)
 
     def add(self, node: Node) -> str:
         """Keep a node, unless it is there."""
@@ -88,9 +90,7 @@ class _Run:
     shift: int
 
 
-def plan(
-    study: Study, scale_name: str, seeds: int | None = None, overrides: Mapping[str, str] | None = None
-) -> Graph:
+def plan(study: Study, scale_name: str, seeds: int | None = None, overrides: Mapping[str, str] | None = None) -> Graph:
     """Resolve a study.
 
     Args:
@@ -110,12 +110,15 @@ def plan(
     networks = scale.problems or ((Network(scale.problem),) if scale.problem else ())
     if study.trainings and not networks:
         raise UsageError(f"the scale '{scale_name}' of {study.name} names no problem", "write problem = …")
-    graph = Graph(study, scale, seeds or scale.seeds, networks=tuple(n.name for n in networks) or ("",))
+    graph = Graph(
+        study, scale, seeds or scale.seeds, networks=tuple(n.name for n in networks) or ("",),
+        overrides=dict(overrides or {}),
+    )  # fmt: skip
     data = extra.pop("data", os.environ.get("LANDSCAPE_DATA", ""))
     for network in networks if study.trainings else ():
         place = _place(network.spec, str(data))
         runs = _runs(study, scale)
-        layers = (place.defaults, scale.settings, network.settings, extra)
+        layers = (place.defaults, _single(scale.settings), _single(network.settings), extra)
         trained = _train(graph, network.name, place, runs, layers)
         for question in study.analyses:
             _ask(graph, network.name, place, question, runs, trained)
@@ -152,6 +155,16 @@ def _scalar(text: str) -> Setting:
         except ValueError:
             continue
     return {"true": True, "false": False}.get(text.lower(), text)
+
+
+def _single(values: Values) -> dict[str, Setting]:
+    """Settings of a scale or a problem, of which none may have several values."""
+    found: dict[str, Setting] = {}
+    for key, value in values.items():
+        if isinstance(value, tuple):
+            raise UsageError(f"{key} has several values for a whole scale", "give them to a training")
+        found[key] = value
+    return found
 
 
 def _place(spec: str, data: str) -> Place:
@@ -219,10 +232,12 @@ def _runs(study: Study, scale: Scale) -> list[_Run]:
         if not ready:
             raise UsageError(f"{waiting[0].id} is forked from itself, through others", "let a fork start elsewhere")
         for training in ready:
-            parents = [(i, run) for i, run in enumerate(found) if run.id == training.fork]
+            parents: list[tuple[int | None, _Run]] = [
+                (i, run) for i, run in enumerate(found) if run.id == training.fork
+            ]
             for varied, given in product(_named(training.settings, scale)):
-                for i, parent in parents or [(None, None)]:
-                    above = {} if parent is None else parent.varied
+                above: Varied
+                for i, above in [(i, run.varied) for i, run in parents] or [(None, {})]:
                     if agree(above, varied):
                         found.append(_Run(training.id, above | varied, {**above, **given}, i, training.seed_shift))
             made.add(training.id)
@@ -295,6 +310,7 @@ class _Maker:
         key = key_of("state", self.identity(i), until)
         if key in self.graph.nodes:
             return key
+        needs: tuple[str, ...] = ()
         earlier = [step for step in self.needed[i] if step < until and (stem is None or step > stem.step)]
         if earlier:
             start, begin, needs = "resume", max(earlier), (self.node(i, max(earlier)),)
@@ -303,7 +319,7 @@ class _Maker:
             assert above is not None
             start, begin, needs = "fork", stem.step, (self.node(above.run, above.step),)
         else:
-            start, begin, needs = "", 0, ()
+            start, begin = "", 0
         n = self.place.train
         at = "" if until == self.settings[i].steps(n) else f"@{until}"
         return self.graph.add(Training(

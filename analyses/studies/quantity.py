@@ -81,7 +81,9 @@ def parse(text: str) -> ast.expr:
     try:
         return ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError) as error:
-        raise UsageError(f"the quantity '{text}' cannot be read", 'write it like a.error["sgd", "test"] * 100') from error
+        raise UsageError(
+            f"the quantity '{text}' cannot be read", 'write it like a.error["sgd", "test"] * 100'
+        ) from error
 
 
 def references(tree: ast.expr) -> Iterator[tuple[str, str]]:
@@ -113,7 +115,9 @@ def evaluate(text: str, find: Find) -> Array:
     except UsageError as error:
         raise UsageError(f"in the quantity '{text}': {error.cause}", error.remedy) from error
     except (ValueError, TypeError, IndexError) as error:
-        raise UsageError(f"the quantity '{text}' cannot be computed: {error}", "check the shapes it puts together") from error
+        raise UsageError(
+            f"the quantity '{text}' cannot be computed: {error}", "check the shapes it puts together"
+        ) from error
 
 
 def _value(node: ast.expr, find: Find) -> Any:
@@ -133,7 +137,7 @@ def _value(node: ast.expr, find: Find) -> Any:
             return _field(base, field, [_index(item) for item in items], find)
         case ast.Attribute(value=base, attr=field):
             return _field(base, field, [], find)
-    raise UsageError(f"'{ast.unparse(node)}' is not understood", "write it like a.error[\"sgd\", \"test\"] * 100")
+    raise UsageError(f"'{ast.unparse(node)}' is not understood", 'write it like a.error["sgd", "test"] * 100')
 
 
 def _index(node: ast.expr) -> Setting | slice:
@@ -177,7 +181,9 @@ def _filled(found: Sequence[Array | None]) -> list[Any]:
 
 
 def _runs(instances: Sequence[Instance]) -> str:
-    return "; ".join(", ".join(f"{k}={v}" for k, v in each.varied.items()) or "nothing varied" for each in instances[:8])
+    return "; ".join(
+        ", ".join(f"{k}={v}" for k, v in each.varied.items()) or "nothing varied" for each in instances[:8]
+    )
 
 
 def _same(one: Setting, other: Setting) -> bool:

@@ -137,7 +137,9 @@ def merge(directories: Sequence[Path], out: Path) -> Path:
     """
     told = [_remembered(directory) for directory in directories]
     if any(each != told[0] for each in told):
-        raise InputError("the directories are of different studies, scales, seeds or settings", "merge shards of one study")
+        raise InputError(
+            "the directories are of different studies, scales, seeds or settings", "merge shards of one study"
+        )
     about = told[0]
     graph = plan(table.read(about["study"], about["toml"]), about["scale"], about["seeds"], about["set"])
     make_directory(out)
@@ -146,7 +148,9 @@ def merge(directories: Sequence[Path], out: Path) -> Path:
     made = present(graph.nodes, out)
     missing = [node.name for key, node in graph.nodes.items() if key not in made.files and key not in made.failed]
     if missing:
-        raise InputError(f"{len(missing)} of {len(graph.nodes)} nodes are missing, as {missing[0]}", "run the other shards")
+        raise InputError(
+            f"{len(missing)} of {len(graph.nodes)} nodes are missing, as {missing[0]}", "run the other shards"
+        )
     with atomic(out / STUDY, force=True) as draft:
         draft.write_text(json.dumps(about, indent=1) + "\n")
     return conclude(graph, made, out, shlex.join(["landscape", "merge", *map(str, directories), "--out", str(out)]))
@@ -156,7 +160,9 @@ def _remembered(directory: Path) -> dict[str, Any]:
     try:
         found: dict[str, Any] = json.loads((directory / STUDY).read_text())
     except (OSError, ValueError) as error:
-        raise InputError(f"{directory} holds no study", "name directories that landscape study --shard wrote") from error
+        raise InputError(
+            f"{directory} holds no study", "name directories that landscape study --shard wrote"
+        ) from error
     return found
 
 
@@ -168,7 +174,9 @@ def _bring(graph: Graph, directory: Path, out: Path) -> None:
         target = out / graph.nodes[key].file
         if key in there:
             if not _same(there[key], path):
-                raise InputError(f"{path} differs from what another shard made", "run both with the same version of torch")
+                raise InputError(
+                    f"{path} differs from what another shard made", "run both with the same version of torch"
+                )
             continue
         make_directory(target.parent)
         with atomic(target) as draft:

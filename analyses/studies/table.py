@@ -15,7 +15,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
 
-from analyses import EXPERIMENTS, REGISTRY
+from analyses import REGISTRY
+from analyses.experiments import EXPERIMENTS
 from analyses.studies.quantity import FUNCTIONS, parse, references
 from landscape.errors import InputError, LandscapeError, UsageError, nearest
 from landscape.types import Setting
@@ -160,6 +161,7 @@ class Drawing:
         ylabel: Title of the y axis, with its unit.
         log: Logarithmic axes: "x", "y" or "xy".
         caption: How to read it.
+        percent: Whether y is shown in percent.
     """
 
     id: str
@@ -172,6 +174,7 @@ class Drawing:
     xlabel: str = ""
     log: str = ""
     caption: str = ""
+    percent: bool = False
 
 
 @dataclass(frozen=True)
@@ -246,7 +249,9 @@ def find(name: str) -> tuple[str, str]:
     try:
         return path.stem, path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{name} cannot be read: {error}", "check the path; landscape study --list names those here") from error
+        raise InputError(
+            f"{name} cannot be read: {error}", "check the path; landscape study --list names those here"
+        ) from error
 
 
 def read(name: str, text: str) -> Study:

@@ -17,7 +17,7 @@ def shown(value: float, unit: str) -> str:
 
 def found(tested: Tested) -> str:
     """The mean with its interval and unit, and how many it is over."""
-    mean, unit = tested.mean, tested.claim.unit
+    mean, unit = tested.mean, tested.claim.unit or ("τ" if tested.claim.test in {"increasing", "decreasing"} else "")
     if not mean.count:
         return "not measured"
     middle = shown(mean.value, unit)
@@ -33,7 +33,7 @@ def behind(tested: Tested) -> str:
     count = tested.mean.count
     parts = [f"{count} {what if count != 1 else what.replace('ies', 'y').removesuffix('s')}"]
     if not math.isnan(tested.p):
-        parts.append(f"p = {probability(tested.p)}, corrected {probability(tested.corrected)}")
+        parts.append(f"p {probability(tested.p)}, corrected {probability(tested.corrected)}")
     if tested.note:
         parts.append(tested.note)
     if tested.missing:
@@ -42,8 +42,8 @@ def behind(tested: Tested) -> str:
 
 
 def probability(p: float) -> str:
-    """A p-value to two digits."""
-    return f"{p:.2g}" if p >= 1e-4 else "below 0.0001"
+    """A p-value to two digits, with its sign of comparison."""
+    return f"= {p:.2g}" if p >= 1e-4 else "< 0.0001"
 
 
 def decision(tested: Tested) -> str:
@@ -52,5 +52,6 @@ def decision(tested: Tested) -> str:
         return tested.verdict
     if tested.seeds_needed is None:
         why = "one seed tells no spread" if tested.mean.count < 2 else "no number of seeds in reach would decide it"
+        why = "more test examples would decide it, not more seeds" if tested.claim.test == "mcnemar" else why
         return f"{tested.verdict}: {why}"
     return f"{tested.verdict}: about {tested.seeds_needed:,} seeds would decide it"
