@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol, cast
 
-from analyses import along, asymmetry, distance, evaluate, hessian, interpolate, spectrum
+from analyses import along, asymmetry, connect, distance, escape, evaluate, hessian, interpolate, shift, spectrum
 from analyses.experiments import EXPERIMENTS
 from landscape.types import Work
 
@@ -40,7 +40,10 @@ class Analysis(Protocol):
 
 
 # in the order of a report; a test holds each module against the protocol
-REGISTRY = cast("tuple[Analysis, ...]", (evaluate, hessian, spectrum, interpolate, along, asymmetry, distance))
+REGISTRY = cast(
+    "tuple[Analysis, ...]",
+    (evaluate, hessian, spectrum, interpolate, along, asymmetry, shift, distance, connect, escape),
+)
 
 
 def named(name: str) -> Analysis | None:

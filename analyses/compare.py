@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from landscape.problem import Problem
 
 REPORT = "report.html"
+ASKED = tuple(a for a in REGISTRY if a.TAKES[0] <= 2 <= a.TAKES[1] and a.NAME != "connect")
+"""The questions of a pair; a curve has to be trained and is asked for by name."""
 
 
 def compare(
@@ -34,7 +36,7 @@ def compare(
     dtype: str = "float32",
     progress: Progress = quiet,
 ) -> Path:
-    """Run every analysis on a pair and write `report.html` beside the results.
+    """Run all of `ASKED` on a pair and write `report.html` beside the results.
 
     Args:
         problem: What both were trained on.
@@ -56,15 +58,15 @@ def compare(
     """
     if bool((checkpoints[0].theta == checkpoints[1].theta).all()):
         raise UsageError(f"{paths[0]} and {paths[1]} hold the same weights", "compare two different checkpoints")
-    outs = [directory / f"{analysis.NAME}.h5" for analysis in REGISTRY]
+    outs = [directory / f"{analysis.NAME}.h5" for analysis in ASKED]
     for path in (*outs, directory / REPORT):
         refuse_existing(path, force)
     make_directory(directory)
-    for done, (analysis, out) in enumerate(zip(REGISTRY, outs, strict=True)):
+    for done, (analysis, out) in enumerate(zip(ASKED, outs, strict=True)):
         options: object = make(analysis.Options, {"batch_size": batch_size})
 
         def inner(part: int, whole: int, text: str, done: int = done, name: str = analysis.NAME) -> None:
-            progress(100 * done + 100 * part // max(whole, 1), 100 * len(REGISTRY), f"{name}: {text}")
+            progress(100 * done + 100 * part // max(whole, 1), 100 * len(ASKED), f"{name}: {text}")
 
         ask(
             analysis, problem, checkpoints, paths, options, out,

@@ -32,15 +32,16 @@ SPEC = "digits/resnet8"
 METHODS = ("sgd", "sgd-sam", "sam", "sam-sgd", "psam")
 STEM = {"sgd-sam": "sgd", "sam-sgd": "sam"}
 FORK: dict[str, Setting] = {"low": -6.0, "high": 10.0}  # one range for all seeds, so that a mean can be drawn
+NULL: dict[str, Setting] = {"gaussian": 20, "sign_matched": 0}  # a small one: six lines are asked for
 QUESTIONS: tuple[tuple[str, tuple[str, ...], dict[str, Setting]], ...] = (
     ("evaluate", METHODS, {}),
     ("hessian", METHODS, {}),
-    ("distance", METHODS, {}),
+    ("distance", METHODS, {"barrier": 3}),
     ("interpolate", ("sgd", "sgd-sam"), FORK),
     ("interpolate", ("sam", "sam-sgd"), FORK),
     ("interpolate", ("sgd", "psam"), {"low": -1.0, "high": 2.0}),
-    ("asymmetry", ("sgd", "sgd-sam"), {"gaussian": 2}),
-    ("asymmetry", ("sam-sgd", "sam"), {"gaussian": 2}),
+    ("asymmetry", ("sgd", "sgd-sam"), NULL),
+    ("asymmetry", ("sam-sgd", "sam"), NULL),
 )
 
 

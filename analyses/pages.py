@@ -177,7 +177,7 @@ def _lead(stored: Sequence[Stored], problems: Sequence[str]) -> str:
     if not stored:
         return "No results were given."
     inputs = {digest for s in stored for digest in s.provenance.inputs.values()}
-    what = f"{len(inputs)} checkpoints of {', '.join(problems)}"
+    what = f"{len(inputs)} checkpoint{'s' * (len(inputs) > 1)} of {', '.join(problems)}"
     return f"{what}: where in the valley they sit, how sharp it is there, and what it means for their test errors."
 
 

@@ -6,6 +6,7 @@ import click
 
 from analyses import REGISTRY
 from cli import analyse, show, study
+from cli.align import align
 from cli.errors import Group
 from cli.train import train
 from landscape import __version__
@@ -31,6 +32,7 @@ def landscape() -> None:
 for _command in (
     train,
     *map(analyse.command, REGISTRY),
+    align,
     show.compare,
     show.report,
     show.demo,

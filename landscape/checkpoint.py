@@ -47,9 +47,11 @@ class Checkpoint:
         parent: SHA-256 of the checkpoint it was forked from; empty when it was not.
         parent_step: The step at which it was forked.
         exact: Whether the run equals an unforked one with its settings, bit for bit.
+        aligned: SHA-256 of the checkpoint like whose its units were renumbered after the run; empty when they were not.
         diverged: Whether the run broke off because a loss was not finite; this is then the last good state.
         versions: Versions of what made it.
         name: What it is called in figures: the file's stem.
+        path: The file it was read from.
         sha256: Hash of the content, filled in on reading and saving.
     """
 
@@ -68,9 +70,11 @@ class Checkpoint:
     parent: str = ""
     parent_step: int = 0
     exact: bool = True
+    aligned: str = ""
     diverged: bool = False
     versions: Mapping[str, str] = field(default_factory=dict)
     name: str = ""
+    path: Path | None = None
     sha256: str = ""
 
     @property
@@ -92,7 +96,7 @@ class Checkpoint:
 
 
 _TENSORS = ("buffers", "optimizer", "history")
-_RUN = ("step", "steps", "forward", "backward", "parent", "parent_step", "exact", "diverged")
+_RUN = ("step", "steps", "forward", "backward", "parent", "parent_step", "exact", "aligned", "diverged")
 _META = ("problem", "data", "settings", "versions", *_RUN)
 
 
@@ -122,7 +126,7 @@ def save(checkpoint: Checkpoint, path: Path, force: bool = False) -> Checkpoint:
     digest = content_hash(text, tensors)
     with atomic(path, force) as temporary:
         _torch_save({"format": FORMAT, "meta": text, "sha256": digest, "tensors": tensors}, temporary)
-    return dataclasses.replace(checkpoint, name=path.stem, sha256=digest)
+    return dataclasses.replace(checkpoint, name=path.stem, path=path, sha256=digest)
 
 
 def content_hash(text: str, tensors: Mapping[str, Tensor]) -> str:
@@ -196,7 +200,9 @@ def from_content(content: Mapping[str, Any], path: Path) -> Checkpoint:
             if key:
                 groups[group][key] = value
         damaged = damaged or layout.size != tensors["theta"].numel()
-        made = Checkpoint(theta=tensors["theta"], layout=layout, name=path.stem, sha256=expected, **(groups | meta))
+        made = Checkpoint(
+            theta=tensors["theta"], layout=layout, name=path.stem, path=path, sha256=expected, **(groups | meta)
+        )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{path} is damaged: {type(error).__name__}: {error}", "restore it from a copy") from error
     if damaged:

@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from landscape.errors import UsageError
+
 
 @dataclass(frozen=True)
 class Split:
@@ -131,6 +133,24 @@ class Split:
             A view of this split.
         """
         return replace(self, inputs=self.inputs[:n], targets=self.targets[:n])
+
+    def sample(self, n: int, seed: int) -> Split:
+        """Some examples drawn without replacement, in random order.
+
+        Args:
+            n: How many, from 1 to all of them.
+            seed: Seed of the draw.
+
+        Returns:
+            A split of n examples.
+
+        Raises:
+            UsageError: If there are not that many.
+        """
+        if not 1 <= n <= len(self):
+            raise UsageError(f"expected 1 to {len(self)} examples, got {n}", f"there are {len(self)} examples")
+        drawn = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))[:n].to(self.inputs.device)
+        return replace(self, inputs=self.inputs[drawn], targets=self.targets[drawn])
 
     def fingerprint(self) -> str:
         """SHA-256 over inputs, targets and constants, in hexadecimal; the same on every device."""

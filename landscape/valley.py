@@ -1,12 +1,9 @@
 """The valley along one direction: its minimum, how far it reaches, and how unequal its sides are.
 
-With g(ℓ) = d/dℓ L(w + ℓu), the unit direction u is (r, p, c, ζ)-asymmetric if 0 < g(ℓ) < p for ζ < ℓ < r and
-g(−ℓ) < −c p there. So for given r and ζ the largest c is s*/p* with p* = sup g(ℓ) and s* = inf −g(−ℓ), provided that
-g > 0 on the flat side and s* > 0. For a smooth valley c* shrinks with ζ/r whatever its sides are like, so the
-scale-free rise ratio [L(−r) − L₀] / [L(r) − L₀] stands beside it.
-
-Everything is measured from the minimum along the line, found as a root of the exact derivative: a biased solution
-sits beside it, and where it sits is the quantity of interest.
+Everything is measured from the minimum along the line, found as a root of the exact derivative g(ℓ) = d/dℓ L(w + ℓu):
+a biased solution sits beside it, and where it sits is the quantity of interest. Scale-free companions of the
+(r, p, c, ζ)-asymmetry (see `landscape.asymmetric`) are the rise ratio [L(r) − L₀] / [L(−r) − L₀], the curvatures of
+the two sides, and the third derivative in units of the second and of r.
 
 Source: He et al. 2019, arXiv 1902.00744, definitions 1 and 2; thesis, definition 2.3.1.
 """
@@ -14,15 +11,26 @@ Source: He et al. 2019, arXiv 1902.00744, definitions 1 and 2; thesis, definitio
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
 from landscape.result import Array
 
-Line = Callable[[float], tuple[float, float]]
-"""ℓ -> (L(ℓ), g(ℓ)): loss in nats and exact slope in nats per unit of theta."""
+
+class Line(Protocol):
+    """A loss on a line, ℓ in units of theta, each point computed once."""
+
+    def loss(self, offset: float) -> float:
+        """L(ℓ), nats."""
+        ...
+
+    def slope(self, offset: float) -> float:
+        """g(ℓ) = dL/dℓ, exact, nats per unit of theta."""
+        ...
+
 
 OK, NO_MINIMUM, NO_RISE, NOT_FINITE = 0, 1, 2, 3
 STATUS = ("measured", "no minimum within reach", "the loss does not rise that far", "the loss is not finite")
@@ -37,7 +45,7 @@ class Valley:
         status: Index into `STATUS`.
         centre: ℓ₀, where the minimum along the line lies, from the line's origin.
         radius: r.
-        offsets: ℓ − ℓ₀ from −r to r, ascending, shape (P,); the middle one is 0.
+        offsets: ℓ − ℓ₀ from −r to r, ascending, 0 among them, shape (P,).
         losses: L there, nats.
         slopes: g there, nats per unit of theta.
     """
@@ -52,94 +60,94 @@ class Valley:
     @property
     def rises(self) -> tuple[float, float]:
         """L − L₀ at −r and at r, in nats."""
-        middle = self.losses[len(self.losses) // 2]
-        return float(self.losses[0] - middle), float(self.losses[-1] - middle)
+        floor = self.losses[len(self.losses) // 2]
+        return float(self.losses[0] - floor), float(self.losses[-1] - floor)
 
     @property
     def log_ratio(self) -> float:
         """Log of the rise at r over the rise at −r: negative where u points to the flat side; NaN if not both rise."""
-        back, ahead = self.rises
-        return math.log(ahead / back) if ahead > 0 and back > 0 else math.nan
+        return log_ratio(*self.rises)
 
-    def largest_c(self, zeta: float) -> tuple[float, float]:
-        """The largest c for which u, and for which −u, is asymmetric with these r and ζ, on the points measured.
+    @property
+    def curvatures(self) -> tuple[float, float]:
+        """Second derivative behind and ahead of the minimum, from the nearest slopes, nats/θ²."""
+        middle = len(self.offsets) // 2
+        return tuple(float(self.slopes[i] / self.offsets[i]) for i in (middle - 1, middle + 1))  # type: ignore[return-value]
 
-        Args:
-            zeta: ζ as a part of r, in [0, 1).
-
-        Returns:
-            c* of u and of −u; NaN where the valley is no valley in the sense of the definition.
-        """
-        outside = np.abs(self.offsets) >= zeta * self.radius * (1 - 1e-9)
-        ahead = self.slopes[outside & (self.offsets > 0)]
-        back = -self.slopes[outside & (self.offsets < 0)]
-        return _ratio(back, ahead), _ratio(ahead, back)
+    @property
+    def skewness(self) -> float:
+        """L‴ r / L″ at the minimum, from the nearest slopes: 0 for a symmetric valley, no unit."""
+        back, ahead = self.curvatures
+        middle = len(self.offsets) // 2
+        return 2 * (ahead - back) / (ahead + back) * self.radius / float(self.offsets[middle + 1])
 
 
-def _ratio(steep: Array, flat: Array) -> float:
-    """Smallest steep slope over largest flat one."""
-    usable = flat.size and steep.size and flat.min() > 0 and steep.min() > 0
-    return float(steep.min() / flat.max()) if usable else math.nan
+def log_ratio(back: float, ahead: float) -> float:
+    """Log of the rise ahead over the rise behind; NaN if not both rise."""
+    return math.log(ahead / back) if ahead > 0 and back > 0 else math.nan
 
 
-def measure(line: Line, reach: float, rise: float, radius: float, points: int) -> Valley:
+def measure(line: Line, reach: float, rise: float, radius: float, parts: Sequence[float]) -> Valley:
     """Measure a valley along a line.
 
     Args:
         line: Loss and slope.
-        reach: First step of the search for minimum and radius, in units of theta; a thousandth of ‖θ‖ is good.
+        reach: First step of the search for minimum and radius, in units of ℓ; a thousandth of ‖θ‖ is good.
         rise: If `radius` is 0: the mean rise of both sides, in nats, that sets the radius.
-        radius: r in units of theta, or 0.
-        points: Points on each side.
+        radius: r in units of ℓ, or 0.
+        parts: Where each side is measured, as parts of r, ascending, in (0, 1], the last one 1.
 
     Returns:
         The valley; with a status other than 0 its arrays hold NaN where nothing was measured.
     """
-    blank = np.full(2 * points + 1, np.nan)
-    centre = find_minimum(line, reach)
+    blank = np.full(2 * len(parts) + 1, np.nan)
+    centre = find_minimum(line.slope, reach)
     if centre is None:
         return Valley(NO_MINIMUM, math.nan, math.nan, blank, blank, blank)
-    r = radius or find_radius(line, centre, reach, rise)
+    r = radius or find_radius(line.loss, centre, reach, rise)
     if r is None:
         return Valley(NO_RISE, centre, math.nan, blank, blank, blank)
-    offsets = r * np.arange(-points, points + 1) / points
-    values = np.array([line(centre + offset) for offset in offsets])
-    status = OK if np.isfinite(values).all() else NOT_FINITE
-    return Valley(status, centre, r, offsets, values[:, 0], values[:, 1])
+    offsets = r * np.array([*(-p for p in reversed(parts)), 0.0, *parts])
+    slopes = np.array([line.slope(centre + x) for x in offsets.tolist()])
+    losses = np.array([line.loss(centre + x) for x in offsets.tolist()])
+    status = OK if np.isfinite(slopes).all() and np.isfinite(losses).all() else NOT_FINITE
+    return Valley(status, centre, r, offsets, losses, slopes)
 
 
-def find_minimum(line: Line, step: float) -> float | None:
+def find_minimum(slope: Callable[[float], float], step: float) -> float | None:
     """The root of the slope that lies downhill from the origin: bracket by doubling, then Brent's method.
 
     Args:
-        line: Loss and slope.
+        slope: Exact derivative along the line.
         step: First step of the bracket.
 
     Returns:
-        ℓ₀, or None if the slope does not change its sign within 2^40 steps or is not finite.
+        ℓ₀ to 1e-4 of a step, or None if the slope does not change its sign within 2^40 steps or is not finite.
     """
     from scipy.optimize import brentq
 
-    slope = line(0.0)[1]
-    if slope == 0:
-        return 0.0
-    downhill = -math.copysign(1.0, slope)
+    start = slope(0.0)
+    if start == 0 or not math.isfinite(start):
+        return 0.0 if start == 0 else None
+    downhill = -math.copysign(1.0, start)
     near, far = 0.0, downhill * step
     for _ in range(_DOUBLINGS):
-        at = line(far)[1]
+        at = slope(far)
         if not math.isfinite(at):
             return None
         if at * downhill >= 0:
-            return float(brentq(lambda x: line(x)[1], near, far, xtol=abs(far - near) * 1e-4, rtol=1e-10))
+            return float(brentq(slope, near, far, xtol=step * 1e-4, rtol=1e-10))
         near, far = far, 2 * far
     return None
 
 
-def find_radius(line: Line, centre: float, step: float, rise: float) -> float | None:
+def find_radius(loss: Callable[[float], float], centre: float, step: float, rise: float) -> float | None:
     """The r at which the mean rise of both sides reaches a level, to 2 % of the level.
 
+    Doubling brackets it; then r is scaled as if the rise grew with r², and the bracket halved, in turn.
+
     Args:
-        line: Loss and slope.
+        loss: Loss along the line.
         centre: ℓ₀.
         step: First radius tried.
         rise: The level in nats.
@@ -147,23 +155,25 @@ def find_radius(line: Line, centre: float, step: float, rise: float) -> float | 
     Returns:
         r, or None if the level is not reached within 2^40 steps.
     """
-    floor = line(centre)[0]
+    floor = loss(centre)
 
-    def excess(r: float) -> float:
-        mean = (line(centre - r)[0] + line(centre + r)[0]) / 2 - floor
-        return mean - rise if math.isfinite(mean) else math.inf
+    def mean(r: float) -> float:
+        found = (loss(centre - r) + loss(centre + r)) / 2 - floor
+        return found if math.isfinite(found) else math.inf
 
     low, high = 0.0, step
-    for _ in range(_DOUBLINGS):
-        if excess(high) > 0:
-            break
+    found = mean(high)
+    while found < rise:
+        if high > step * 2**_DOUBLINGS:
+            return None
         low, high = high, 2 * high
-    else:
-        return None
-    for _ in range(_DOUBLINGS):
-        middle = (low + high) / 2
-        found = excess(middle)
-        if abs(found) <= 0.02 * rise:
-            return middle
-        low, high = (middle, high) if found < 0 else (low, middle)
-    return (low + high) / 2
+        found = mean(high)
+    r = high
+    for step_number in range(_DOUBLINGS):
+        if abs(found - rise) <= 0.02 * rise:
+            break
+        low, high = (r, high) if found < rise else (low, r)
+        scaled = r * math.sqrt(rise / found) if 0 < found < math.inf else 0.0
+        r = scaled if low < scaled < high and step_number % 2 == 0 else (low + high) / 2
+        found = mean(r)
+    return r

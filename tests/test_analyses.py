@@ -14,7 +14,7 @@ import torch
 from conftest import Pair
 from torch import nn
 
-from analyses import asymmetry, distance, evaluate, hessian, interpolate
+from analyses import asymmetry, distance, evaluate, hessian, interpolate, shift
 from landscape.checkpoint import Checkpoint
 from landscape.errors import UsageError
 from landscape.evaluate import evaluate as score
@@ -126,7 +126,7 @@ def test_a_quadratic_valley_is_symmetric_and_its_minimum_is_where_it_should_be(q
     start, other = np.array([1.3, -2.0, 0.1]), np.array([-1.0, 0.5, 2.0])
     found = asymmetry.compute(
         quadratic, point(quadratic, *start), point(quadratic, *other), dtype="float64",
-        options=asymmetry.Options(eigenvectors=2, gaussian=3),
+        options=asymmetry.Options(eigenvectors=2, gaussian=3, sign_matched=0),
     )  # fmt: skip
     assert found.directions[0].startswith("toward")
     assert np.abs(found.log_ratio).max() < 1e-3
@@ -195,10 +195,11 @@ def test_analyses_change_nothing(pair: Pair) -> None:
     state = torch.get_rng_state()
     small = {
         interpolate: {"points": 5},
-        asymmetry: {"gaussian": 1, "eigenvectors": 0, "points": 4},
+        asymmetry: {"gaussian": 1, "sign_matched": 1, "eigenvectors": 0, "points": 4},
+        shift: {"points": 8, "neighbours": 1},
         hessian: {"top": 1},
     }
-    for analysis in (evaluate, hessian, interpolate, asymmetry, distance):
+    for analysis in (evaluate, hessian, interpolate, asymmetry, shift, distance):
         options: object = make(analysis.Options, small.get(analysis, {}))  # type: ignore[arg-type]
         analysis.compute(pair.problem, *pair.checkpoints, options=options)  # type: ignore[arg-type]
         assert torch.equal(torch.get_rng_state(), state), analysis.NAME

@@ -21,13 +21,19 @@ QUICK = {
     "interpolate": ["--points", "7", "--low", "-1", "--high", "2"],
     "hessian": ["--top", "2"],
     "along": ["--top", "1", "--points", "3"],
+    "escape": ["--walks", "2", "--budget", "3", "--rho", "0,0.3", "--threshold", "0.5"],
     "spectrum": ["--sketch", "2", "--samples", "3", "--starts", "2", "--steps", "6"],
-    "asymmetry": ["--points", "4", "--gaussian", "1", "--eigenvectors", "0"],
+    "asymmetry": ["--points", "4", "--gaussian", "1", "--sign-matched", "1", "--eigenvectors", "0"],
+    "shift": ["--points", "8", "--neighbours", "1"],
+    "distance": ["--barrier", "1"],
+    "connect": ["--epochs", "2", "--points", "3"],
 }
 
 
 def words(analysis: Analysis, pair: Pair) -> list[str]:
     a, b = map(str, pair.paths)
+    if analysis.TAKES[1] == 1:
+        return [analysis.NAME, a]
     return [analysis.NAME, a, "--toward", b] if analysis.NAME == "asymmetry" else [analysis.NAME, a, b]
 
 
@@ -160,7 +166,12 @@ def test_a_report_of_very_different_results_is_still_a_report(results: dict[str,
     out = results["distance"].with_name("mixed.html")
     extra = results["distance"].with_name("one.h5")
     stored = read(results["distance"])
-    assert run("asymmetry", *_paths(stored), "--gaussian", "2", "--points", "4", "--out", extra).exit_code == 0
+    assert (
+        run(
+            "asymmetry", *_paths(stored), "--gaussian", "2", "--sign-matched", "0", "--points", "4", "--out", extra
+        ).exit_code
+        == 0
+    )
     assert run("report", *results.values(), extra, "--out", out).exit_code == 0
 
 

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from landscape.report import Table
 
 CAPTIONS = {
-    "sweep": "Thin lines are training seeds, thick ones their means, bars 95 % intervals of the means (Student's t over "
-    "seeds). Claims compare within seeds: they can be decided where these intervals overlap.",
+    "sweep": "Thin lines are training seeds, thick ones their means, bars 95 % intervals of the means (Student's t). "
+    "Claims compare within seeds: they can be decided where these intervals overlap.",
     "groups": "Points are training seeds; the bar beside them is their mean with its 95 % interval (Student's t).",
     "pareto": "Small points are training seeds, large ones their means. The line is the Pareto front: nothing that was "
     "run is both cheaper and better than what lies on it.",

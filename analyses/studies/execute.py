@@ -204,7 +204,7 @@ def _one_thread() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _stoppable() -> Iterator[None]:
-    """Let SIGTERM and SIGINT end the study as an interruption that can be resumed; in other threads leave them alone."""
+    """Let SIGTERM and SIGINT end the study as an interruption that can be resumed; other threads leave them alone."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         raise InterruptedRun("the study was stopped", "run the same command again: it goes on where it was")

@@ -36,7 +36,8 @@ def as_json(graph: Graph, tested: Sequence[Tested], shown: Sequence[Claim], comm
     told = {
         "study": graph.study.name, "title": graph.study.title, "reproduces": graph.study.reproduces,
         "scale": graph.scale.name, "scaled_down": graph.scale.text,
-        "set": {key: value for key, value in graph.overrides.items() if key != "data"}, "seeds": graph.seeds, "level": LEVEL,
+        "set": {key: value for key, value in graph.overrides.items() if key != "data"},
+        "seeds": graph.seeds, "level": LEVEL,
         "correction": "Holm", "command": command, "claims": rows,
     }  # fmt: skip
     return json.dumps(told, indent=1, ensure_ascii=False) + "\n"
@@ -86,7 +87,7 @@ def document(paths: Sequence[Path]) -> str:
 _HEAD = """# Claims
 
 What the sources claim, beside what the studies of this toolkit found. This page is written by
-`landscape claims DIR... --write docs/claims.md` from the `claims.json` of studies that were run; nothing in it is typed.
+`landscape claims DIR... --write docs/claims.md` from the `claims.json` of studies that were run.
 
 The unit is the training seed, differences are paired within it, intervals are 95 % each. The p-values of one study are
 corrected together by Holm's rule. A claim that was tested at a smaller scale than its source's is tested there: what

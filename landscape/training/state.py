@@ -75,6 +75,7 @@ class Run:
         self.step = 0
         self.steps = settings.steps(self._n)
         self._parent = ("", 0, True)
+        self._aligned = "" if start is None else start.aligned
         self._told: list[Told] = []  # what the steps since the last write told
         evaluated = {round((i + 1) * settings.epochs / settings.evaluations) for i in range(settings.evaluations)}
         self._evaluated = [epoch * self._per_epoch for epoch in sorted(evaluated) if epoch > 0]  # steps
@@ -231,6 +232,7 @@ class Run:
             parent=parent,
             parent_step=parent_step,
             exact=exact,
+            aligned=self._aligned,
             versions=versions(),
         )
 

@@ -1,0 +1,269 @@
+"""Is there a curved path of low loss between two checkpoints where the straight line has a barrier?
+
+A control point is trained so that the loss is low all along a Bézier curve or a chain of two segments; then loss and
+error are measured along the curve and along the straight line, BatchNorm statistics recomputed at each point.
+
+Source: Garipov et al. 2018, arXiv 1802.10026.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from landscape.errors import UsageError
+from landscape.options import option
+from landscape.result import Array, quantity
+from landscape.training.methods import labels
+from landscape.types import Progress, Work, quiet
+from landscape.wording import percent, seeds, spread
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+    from landscape.checkpoint import Checkpoint
+    from landscape.problem import Problem
+    from landscape.report import Table
+
+NAME = "connect"
+TITLE = "The curve"
+QUESTION = "Is there a curved path of low loss between them?"
+TEXT = "a curve of low loss between two checkpoints, beside the straight line"
+EXAMPLE = "landscape connect a.pt b.pt"
+TAKES = (2, 2)
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of the curve."""
+
+    shape: str = option(
+        "bezier", "a Bézier curve with one control point, or a chain of two segments", choices=("bezier", "chain")
+    )
+    epochs: int = option(40, "passes over the training data that train the control point", low=1)
+    lr: float | None = option(None, "first learning rate; the first checkpoint's, else 0.05", low=0.0, kind=float)
+    sgd_batch: int | None = option(
+        None, "examples in a training step; as many as the first checkpoint's, else 128", low=2, kind=int
+    )
+    seed: int = option(0, "seed of order and places", low=0)
+    points: int = option(21, "points measured on the curve and on the line, with both ends and the middle", low=3)
+    batch_size: int = option(500, "examples in a forward pass", low=2)
+
+
+@dataclass(frozen=True)
+class Connection:
+    """A curve and the straight line between a and b at P places.
+
+    Attributes:
+        names: Labels of a and b.
+        methods: Their training methods.
+        shape: "bezier" or "chain".
+        batchnorm: The rule for BatchNorm statistics.
+        distance: ‖b − a‖₂ in the units of theta.
+        length: Length of the curve in the units of theta.
+        classifies: Whether errors are parts of one; otherwise error and loss are one thing.
+        split: "train" and "test".
+        t: Places from 0 at a to 1 at b, shape (P,).
+        curve_loss: Mean loss on the curve, shape (2, P).
+        curve_error: Mean error on the curve, shape (2, P).
+        line_loss: Mean loss on the straight line, shape (2, P).
+        line_error: Mean error on the straight line, shape (2, P).
+        curve_barrier: Largest rise on the curve above the chord, loss then error, shape (2, 2): quantity, split.
+        line_barrier: Largest rise on the straight line likewise.
+        epoch_loss: Mean training loss of each epoch over the places drawn, shape (E,).
+    """
+
+    labelled: ClassVar[Mapping[str, str]] = {}
+
+    names: tuple[str, ...]
+    methods: tuple[str, ...]
+    shape: str
+    batchnorm: str
+    distance: float
+    length: float
+    classifies: bool
+    split: Array = quantity("1", "part of the data", "split")
+    t: Array = quantity("1", "place, 0 at the first checkpoint, 1 at the second", "t")
+    curve_loss: Array = quantity("nats", "mean loss on the curve", "split", "t")
+    curve_error: Array = quantity("1", "mean error on the curve", "split", "t")
+    line_loss: Array = quantity("nats", "mean loss on the straight line", "split", "t")
+    line_error: Array = quantity("1", "mean error on the straight line", "split", "t")
+    curve_barrier: Array = quantity("nats; 1", "barrier on the curve, of loss and error", "quantity", "split")
+    line_barrier: Array = quantity("nats; 1", "barrier on the straight line, of loss and error", "quantity", "split")
+    epoch_loss: Array = quantity("nats", "mean training loss over the places drawn", "epoch")
+
+
+Result = Connection
+SPLITS = ("train", "test")
+
+
+def compute(
+    problem: Problem,
+    *checkpoints: Checkpoint,
+    options: Options = Options(),
+    progress: Progress = quiet,
+    device: str = "cpu",
+    dtype: str = "float32",
+) -> Connection:
+    """Train the curve and measure it beside the straight line.
+
+    Args:
+        problem: What both were trained on.
+        *checkpoints: a and b.
+        options: Options of the curve.
+        progress: Told (epochs and points done, of both in all).
+        device: Where to compute.
+        dtype: Floating point type of weights and computation.
+
+    Returns:
+        Loss and error on both.
+
+    Raises:
+        UsageError: If there are not two checkpoints.
+        DivergedError: If the curve's training diverges.
+    """
+    import torch
+
+    from landscape import barrier
+    from landscape.curve import bend
+    from landscape.surface import Surface
+
+    if len(checkpoints) != 2:
+        raise UsageError(f"a curve connects 2 checkpoints, got {len(checkpoints)}", EXAMPLE)
+    a, b = checkpoints
+    surface = Surface(problem, batch_size=options.batch_size, device=device, dtype=getattr(torch, dtype))
+    t = np.union1d(np.linspace(0, 1, options.points), [0.5])
+    total = options.epochs + 2 * len(t)
+    curve, losses = bend(
+        surface, a, b, shape=options.shape, epochs=options.epochs, seed=options.seed,
+        lr=float(a.settings.get("lr") or 0.05) if options.lr is None else options.lr,
+        batch=min(options.sgd_batch or int(a.settings.get("batch_size") or 128), len(problem.train)),
+        progress=lambda done, _, text: progress(done, total, text),
+    )  # fmt: skip
+    done = options.epochs
+    on_curve = barrier.along(
+        surface, lambda x: curve.at(surface, x), t, lambda i: progress(done + i, total, "on the curve")
+    )
+    on_line = barrier.line(surface, a, b, t, lambda i: progress(done + len(t) + i, total, "on the line"))
+    return Connection(
+        names=(a.name, b.name),
+        methods=(a.method, b.method),
+        shape=options.shape,
+        batchnorm="recalibrate" if surface.has_batchnorm else "none",
+        distance=float(torch.dist(b.theta.double(), a.theta.double())),
+        length=curve.length(),
+        classifies=surface.classifies,
+        split=np.array(SPLITS),
+        t=t,
+        curve_loss=on_curve[0],
+        curve_error=on_curve[1],
+        line_loss=on_line[0],
+        line_error=on_line[1],
+        curve_barrier=barrier.height(t, on_curve),
+        line_barrier=barrier.height(t, on_line),
+        epoch_loss=losses.numpy(),
+    )
+
+
+def work(options: Options, checkpoints: int) -> Work:
+    """Passes over the data: forward and backward in each epoch, recalibration and evaluation at each point."""
+    del checkpoints
+    text = f"{options.epochs} epochs that bend the line, {2 * options.points} points"
+    return Work(text, train=3 * options.epochs + 4 * options.points, test=2 * options.points, vectors=8)
+
+
+def label(result: Connection) -> str:
+    """What the pair is called."""
+    return " | ".join(labels(result.names, result.methods))
+
+
+def words(*results: Connection) -> tuple[str, str]:
+    """Barriers on the curve and on the line, over the seeds of one pair.
+
+    Args:
+        *results: One curve for each seed.
+
+    Returns:
+        The verdict, and what the curve costs in length.
+    """
+    curve, line = (np.array([getattr(r, f"{on}_barrier") for r in results]) for on in ("curve", "line"))  # (S, 2, 2)
+    unit = "nats" if results[0].classifies else ""
+    told = f"{spread(curve[:, 0, 0], unit)} on the curve, {spread(line[:, 0, 0])} on the straight line"
+    lower = int((curve[:, 0, 0] < line[:, 0, 0]).sum())
+    answer = f"A curve lowers the barrier in training: {told}"
+    if lower < len(results):
+        answer = f"A curve lowers the barrier in {lower} of {len(results)} seeds: {told}"
+    if not line[:, 0, 0].any():
+        answer = "No barrier on the straight line: no curve is needed"
+    ratio = [r.length / r.distance for r in results]
+    detail = f"The curve is {spread(ratio)} times as long as the line{seeds(len(results))}"
+    if results[0].classifies:
+        errors = f"{percent(curve[:, 1, 1])} on the curve, {percent(line[:, 1, 1])} on the line"
+        detail += f". Largest rise of the test error: {errors}"
+    return answer, detail
+
+
+CAPTION = (
+    "Loss and error on a trained curve (solid) and on the straight line (dashed) from the first checkpoint at t = 0 to "
+    "the second at t = 1; train is red, test blue. Thin lines are runs of one seed, thick lines their mean."
+)
+
+
+def figure(*results: Connection) -> Figure:
+    """Error above, loss below on a log axis; curve solid, line dashed."""
+    from plotly.subplots import make_subplots
+
+    from landscape.style import layout, plain
+
+    drawn = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.06)
+    for row, what in ((1, "error"), (2, "loss")):
+        for on in ("curve", "line"):
+            for s, split in enumerate(SPLITS):
+                curves = [(r.t, getattr(r, f"{on}_{what}")[s]) for r in results]
+                _draw(drawn, row, curves, on, split)
+    for place, end in enumerate(label(results[0]).split(" | ")):
+        drawn.add_annotation(
+            x=place, y=1.0, yref="paper", yanchor="bottom", text=plain(end), showarrow=False,
+            xanchor=("left", "right")[place],
+        )  # fmt: skip
+    layout(drawn, ("", "t"), ("error", "loss (nats)"), log=("y2",), height=560, hover="x unified")
+    if results[0].classifies:
+        drawn.update_yaxes(tickformat=".0%", rangemode="tozero", row=1, col=1)
+    return drawn
+
+
+def _draw(drawn: Figure, row: int, curves: Sequence[tuple[Array, Array]], on: str, split: str) -> None:
+    """One thin line for each run, and their mean where all have the same places."""
+    from landscape.style import TEST, TRAIN
+
+    line = {"color": TRAIN if split == "train" else TEST, "dash": "solid" if on == "curve" else "dash"}
+    name, several = f"{split}, {on}", len(curves) > 1
+    common = several and len({tuple(t) for t, _ in curves}) == 1
+    for run, (t, values) in enumerate(curves):
+        drawn.add_scatter(
+            x=t, y=values, mode="lines", line={**line, "width": 1 if several else 2.5}, name=name, legendgroup=name,
+            opacity=0.45 if several else 1, showlegend=row == 1 and run == 0 and not common,
+            hoverinfo="skip" if several else None, row=row, col=1,
+        )  # fmt: skip
+    if common:
+        drawn.add_scatter(
+            x=curves[0][0], y=np.mean([values for _, values in curves], axis=0), mode="lines", name=name,
+            line={**line, "width": 3}, legendgroup=name, showlegend=row == 1, row=row, col=1,
+        )  # fmt: skip
+
+
+def table(*results: Connection) -> Table:
+    """The numbers behind the figure."""
+    from landscape.report import Table
+
+    keys = [(on, what, s) for on in ("curve", "line") for what in ("loss", "error") for s in (0, 1)]
+    columns = ("run", "t", *(f"{SPLITS[s]} {what}, {on}" for on, what, s in keys))
+    rows = [
+        (run, float(t), *(float(getattr(r, f"{on}_{what}")[s, i]) for on, what, s in keys))
+        for run, r in enumerate(results, 1)
+        for i, t in enumerate(r.t)
+    ]
+    return Table("Points on the curve and on the line", columns, tuple(rows))

@@ -1,0 +1,306 @@
+"""What is said and drawn of asymmetric valleys: words, lines, figure and table of `analyses.asymmetry`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from landscape.result import Array
+from landscape.training.methods import labels
+from landscape.valley import OK, STATUS
+from landscape.wording import number, spread
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+    from analyses.asymmetry import Asymmetry
+    from landscape.report import Table, Value
+
+CAPTION = (
+    "Training loss (line) and test loss (points) along each direction, measured from the training loss's minimum on "
+    "that line, to the radius r where the mean rise of both sides reaches the level asked for. The side that rises "
+    "less is the flat one. Grey marks show where the checkpoints sit: the first a circle, the second a diamond. The "
+    "strip holds the log rise ratios of the measured directions and of random ones, the map the largest c of the "
+    "(r, p, c, ζ)-asymmetry of the first direction, flat side ahead: the definition asks for 1 or more."
+)
+
+
+RESOLUTION = 0.05
+"""Log ratios closer to 0 say nothing: minimum and radius are known to a few per cent."""
+
+
+def null_of(r: Asymmetry, line: int, family: str = "Gaussian") -> Array:
+    """Log rise ratios of a family under the rule of one line, those that were found."""
+    rule = r.rules[line]
+    chosen = [f == family and own == rule for f, own in zip(r.null_family, r.null_rule, strict=True)]
+    values = r.null_ratio[np.array(chosen, dtype=bool)]
+    found: Array = values[np.isfinite(values)]
+    return found
+
+
+def extremity(r: Asymmetry, line: int) -> tuple[int, int]:
+    """How many Gaussian directions are less asymmetric, either way, than a line; and how many there are."""
+    null = np.abs(null_of(r, line))
+    return int((null < abs(r.log_ratio[line])).sum()), len(null)
+
+
+def flat_side(r: Asymmetry, line: int = 0) -> tuple[Array, Array]:
+    """The map of c* with the flat side ahead, and its lower bound, shape (R, Z) each."""
+    if r.log_ratio[line] < 0:
+        return r.c[line], r.c_low[line]
+    return r.c_back[line], r.c_back_low[line]
+
+
+def words(*results: Asymmetry) -> tuple[str, str]:
+    """On which side of the first one's valley the other lies, over seeds.
+
+    Args:
+        *results: One result for each seed.
+
+    Returns:
+        The answer, and the numbers with the Gaussian null and the strict definition.
+    """
+    first = results[0]
+    names = labels(first.names, first.methods)
+    ratios = np.array([r.log_ratio[0] for r in results])
+    usable = ratios[np.isfinite(ratios)]
+    null = np.concatenate([null_of(r, 0) for r in results])
+    if not usable.size:
+        why = STATUS[int(first.status[0])] if first.status[0] != OK else "the loss does not rise on both sides"
+        return f"Not measured along '{first.directions[0]}': {why}", _null_words(results, null)
+    flat = float(usable.mean()) < 0
+    where = f"toward {names[1]}" if len(names) > 1 else f"along {first.directions[0]}"
+    if all(np.isnan(flat_side(r)[0][-1]).all() for r in results):
+        answer = f"No single valley {where}: the loss falls again before r, log ratio {spread(usable)}"
+    elif not _clear(usable, null):
+        answer = f"No clear side of {names[0]}'s valley {where}: log ratio {spread(usable)}"
+    else:
+        lies = f"{names[-1]} lies on the {'flat' if flat else 'steep'} side of {names[0]}'s valley: "
+        factor = number(float(np.exp(np.abs(usable.mean()))))
+        answer = (
+            f"{lies if len(names) > 1 else ''}the loss rises {factor} times {'slower' if flat else 'faster'} {where}"
+        )
+        answer = answer[0].upper() + answer[1:]
+    told = [f"Log rise ratio {spread(usable)}"]
+    if len(usable) > 1:
+        told[0] += f", {int(((usable < 0) == flat).sum())} of {len(usable)} of one sign"
+    told += [_beside("with weight decay", [r.decayed_log_ratio[0] for r in results])]
+    told += [_beside("on test data", [r.held_out_ratio[0] for r in results])]
+    radius = f"r = {spread([r.radius[0] for r in results])}"
+    return answer, f"{', '.join(told)}, {radius}. {_null_words(results, null)}. {_strict(results)}"
+
+
+def _clear(usable: Array, null: Array) -> bool:
+    """Whether all runs agree on the sign, and their mean is beyond resolution and 95 % of the Gaussian null in size."""
+    if abs(usable.mean()) < RESOLUTION:
+        return False
+    same = bool((np.sign(usable) == np.sign(usable.mean())).all())
+    return same and bool(not null.size or (np.abs(null) < abs(usable.mean())).mean() >= 0.95)
+
+
+def _beside(what: str, values: Sequence[float]) -> str:
+    finite = [v for v in values if np.isfinite(v)]
+    return f"{what} {spread(finite)}" if finite else f"{what} not measured"
+
+
+def _null_words(results: Sequence[Asymmetry], null: Array) -> str:
+    """Where the direction stands among random ones."""
+    if not null.size:
+        return "No Gaussian null (--gaussian 100)"
+    less, total = (sum(pair) for pair in zip(*(extremity(r, 0) for r in results), strict=True))
+    told = f"Gaussian null {spread(null)}: {less} of {total} are less asymmetric"
+    signed = np.concatenate([null_of(r, 0, "sign-matched") for r in results])
+    return told + (f"; sign-matched {spread(signed)}" if signed.size else "")
+
+
+def _strict(results: Sequence[Asymmetry]) -> str:
+    """What the definition, c of at least 1, says."""
+    first = results[0]
+    best, low = flat_side(first)
+    told = ", ".join(
+        f"{'none' if np.isnan(v) else number(float(v))} for ζ = {z:g} r"
+        for v, z in zip(best[-1], first.zeta, strict=True)
+    )
+    strict = bool((low >= 1).any())
+    verdict = "asymmetric by definition 2.3.1" if strict else "not asymmetric by definition 2.3.1 at any ζ measured"
+    return f"Largest c{'' if len(results) == 1 else ', first run'}: {told} ({verdict})"
+
+
+def listing(result: Asymmetry) -> list[str]:
+    """One line for each direction."""
+    return [_line(result, v) for v in range(len(result.directions))]
+
+
+def _line(r: Asymmetry, v: int) -> str:
+    """A direction's minimum, signs, shares, symmetric bounds and neighbourhood."""
+    if r.status[v] != OK:
+        return f"{r.directions[v]}: {STATUS[int(r.status[v])]}"
+    kinds = zip(("weights", "biases", "BatchNorm"), r.share[v], strict=True)
+    share = ", ".join(f"{part:.0%} {kind}" for kind, part in kinds if part >= 0.005)
+    told = [
+        f"minimum at {number(float(r.centre[v]))}, log ratio {number(float(r.log_ratio[v]))}",
+        f"test {number(float(r.held_out_ratio[v]))} ± {number(float(r.held_out_error[v]))}",
+        f"same sign as w {r.same_sign[v]:.0%}; {share}",
+    ]
+    a, b = float(r.symmetric_low[v]), float(r.symmetric_high[v])
+    if not math.isnan(a):
+        told.append(f"symmetric with (b−a)/(a+b) = {number((b - a) / (a + b))}")
+    if not math.isnan(r.near_part[v]):
+        told.append(f"asymmetric at {r.near_part[v]:.0%} of the points within {r.neighbourhood:g} ‖w‖")
+    if not r.certified[v].all():
+        told.append(f"{int((r.certified[v] == 0).sum())} of {r.certified[v].size} bounds not certified")
+    return f"{r.directions[v]}: {'; '.join(told)}"
+
+
+def figure(*results: Asymmetry) -> Figure:
+    """The first direction large; then all directions with the null as a strip, and the map of c*."""
+    from plotly.subplots import make_subplots
+
+    from landscape.style import NEUTRAL, layout
+
+    first = results[0]
+    several = len(results) > 1
+    drawn = make_subplots(
+        rows=3, cols=1, vertical_spacing=0.11, row_heights=[0.52, 0.2, 0.28], specs=[[{}], [{}], [{"type": "heatmap"}]]
+    )
+    for run, r in enumerate(results):
+        _valley(drawn, r, shown=run == 0, width=1 if several else 2)
+    if several:
+        _mean(drawn, results)
+    _strip(drawn, results)
+    _map(drawn, results)
+    unit = "θ" if first.metric == "euclidean" else f"{first.metric} norms"
+    layout(
+        drawn, (f"ℓ − ℓ₀ (units of {unit})", "log rise ratio", "ζ / radius, in the cells the largest c"),
+        ("rise of the loss (nats)", "", "radius / r"), height=820,
+    )  # fmt: skip
+    drawn.add_vline(x=0, line={"color": NEUTRAL, "dash": "dot", "width": 1}, row=1, col=1)
+    drawn.add_vline(x=0, line={"color": NEUTRAL, "dash": "dot", "width": 1}, row=2, col=1)
+    drawn.update_xaxes(type="category", row=3, col=1)
+    drawn.update_yaxes(type="category", row=3, col=1)
+    return drawn
+
+
+def _valley(drawn: Figure, r: Asymmetry, shown: bool, width: int) -> None:
+    """Training loss as a line, test loss as points, the checkpoints as marks."""
+    from landscape.style import NEUTRAL, TEST, TRAIN, plain
+
+    middle, held = r.loss.shape[1] // 2, len(r.part) // 2
+    drawn.add_scatter(
+        x=r.offset[0], y=r.loss[0] - r.loss[0, middle], mode="lines", name="training loss", legendgroup="train",
+        showlegend=shown, line={"color": TRAIN, "width": width}, row=1, col=1,
+    )  # fmt: skip
+    drawn.add_scatter(
+        x=r.part * r.radius[0], y=r.held_out[0] - r.held_out[0, held], mode="markers", name="test loss",
+        legendgroup="test", showlegend=shown, marker={"color": TEST, "size": 7}, row=1, col=1,
+    )  # fmt: skip
+    if r.status[0] != OK:
+        return
+    names = labels(r.names, r.methods)
+    places = [-r.centre[0]] + ([r.distance - r.centre[0]] if len(names) > 1 else [])
+    drawn.add_scatter(
+        x=places, y=np.interp(places, r.offset[0], r.loss[0] - r.loss[0, middle]), mode="markers", hoverinfo="text",
+        text=[plain(n) for n in names], showlegend=False,
+        marker={"color": NEUTRAL, "size": 10, "symbol": ["circle", "diamond"][: len(places)]}, row=1, col=1,
+    )  # fmt: skip
+
+
+def _mean(drawn: Figure, results: Sequence[Asymmetry]) -> None:
+    """Mean training loss of the runs, as far as all of them reach."""
+    from landscape.style import TRAIN
+
+    measured = [r for r in results if r.status[0] == OK]
+    if not measured:
+        return
+    reach = min(float(r.radius[0]) for r in measured)
+    x = np.linspace(-reach, reach, 81)
+    rises = [np.interp(x, r.offset[0], r.loss[0] - r.loss[0, r.loss.shape[1] // 2]) for r in measured]
+    drawn.add_scatter(
+        x=x, y=np.mean(rises, axis=0), mode="lines", name="mean of runs", line={"color": TRAIN, "width": 4},
+        opacity=0.7, row=1, col=1,
+    )  # fmt: skip
+
+
+def _strip(drawn: Figure, results: Sequence[Asymmetry]) -> None:
+    """Log ratios: random directions as thin grey ticks, measured ones as marks above them."""
+    from landscape.style import NEUTRAL, mark, plain
+
+    first = results[0]
+    rules = _one_of_each_rule(first)
+    for family in ("sign-matched", "Gaussian"):
+        for line in reversed(rules):
+            values = np.concatenate([null_of(r, line, family) for r in results])
+            name = f"{family} ({first.rules[line]})" if len(rules) > 1 else family
+            if values.size:
+                drawn.add_scatter(
+                    x=values, y=[name] * len(values), mode="markers", name=name, showlegend=False, opacity=0.6,
+                    marker={"color": NEUTRAL, "symbol": "line-ns-open", "size": 12, "line": {"width": 1}}, row=2, col=1,
+                )  # fmt: skip
+    for v, name in enumerate(first.directions):
+        own = [r.log_ratio[v] for r in results if v < len(r.log_ratio)]
+        drawn.add_scatter(
+            x=own, y=[plain(name)] * len(own), mode="markers", name=plain(name), showlegend=False,
+            marker=mark(v).marker(10), row=2, col=1,
+        )  # fmt: skip
+
+
+def _one_of_each_rule(r: Asymmetry) -> list[int]:
+    return [r.rules.index(rule) for rule in dict.fromkeys(r.rules)]
+
+
+def _map(drawn: Figure, results: Sequence[Asymmetry]) -> None:
+    """c* over radius and ζ, flat side ahead, its mean over runs; blank where a run has none."""
+    first = results[0]
+    same = [r for r in results if r.zeta.tolist() == first.zeta.tolist()]
+    values = np.mean([flat_side(r)[0] for r in same], axis=0)
+    certified = np.all([r.certified[0] for r in same], axis=0)
+    shown = [
+        [
+            "none" if np.isnan(c) else number(float(c)) + ("" if sure else "?")
+            for c, sure in zip(row, sures, strict=True)
+        ]
+        for row, sures in zip(values, certified, strict=True)
+    ]
+    drawn.add_heatmap(
+        x=[f"{z:g}" for z in first.zeta], y=[f"{part:g}" for part in first.reach], z=np.minimum(values, 1.0),
+        text=shown, texttemplate="%{text}", zmin=0, zmax=1, colorscale="Viridis", name="c*", hoverinfo="text",
+        showscale=False, row=3, col=1,
+    )  # fmt: skip
+
+
+def table(*results: Asymmetry) -> Table:
+    """One row for each direction and run."""
+    from landscape.report import Table
+
+    zeta = results[0].zeta  # runs that share a page were asked alike; others keep their own files
+    columns = (
+        "run", "direction", "status", "ℓ₀", "r", "log rise ratio", "with weight decay", "test", "± (test)",
+        "less asymmetric Gaussian", "curvature behind", "curvature ahead", "skewness", "same sign as w", "a", "b",
+        "rounding of slopes", "sampling of slopes", "asymmetric nearby", "smallest c nearby",
+        *(f"c*, ζ = {z:g} r" for z in zeta), *(f"c* of −u, ζ = {z:g} r" for z in zeta), "certified",
+    )  # fmt: skip
+    rows = [_row(run, r, v, zeta) for run, r in enumerate(results, 1) for v in range(len(r.directions))]
+    note = "A negative log ratio: the direction points to the flat side. Lengths in units of θ, or of the metric named."
+    return Table("Directions", columns, tuple(rows), note)
+
+
+def _row(run: int, r: Asymmetry, v: int, zeta: Array) -> tuple[Value, ...]:
+    less, total = extremity(r, v)
+    plain = (
+        r.centre, r.radius, r.log_ratio, r.decayed_log_ratio, r.held_out_ratio, r.held_out_error,
+    )  # fmt: skip
+    rest = (r.skewness, r.same_sign, r.symmetric_low, r.symmetric_high, r.rounding, r.sampling, r.near_part, r.near_c)
+    return (
+        run, r.directions[v], STATUS[int(r.status[v])], *(float(values[v]) for values in plain),
+        f"{less} of {total}", *(float(value) for value in r.curvature[v]), *(float(values[v]) for values in rest),
+        *_at(r, r.c[v, -1], zeta), *_at(r, r.c_back[v, -1], zeta), "yes" if r.certified[v].all() else "no",
+    )  # fmt: skip
+
+
+def _at(r: Asymmetry, values: Array, zeta: Array) -> list[float]:
+    """Values at some ζ; NaN where this run was not asked for it."""
+    known = dict(zip(r.zeta.tolist(), values.tolist(), strict=True))
+    return [known.get(z, float("nan")) for z in zeta.tolist()]

@@ -1,0 +1,206 @@
+"""The thesis's claim with its control: SAM lies on the flat side of SGD's valley, another SGD does not.
+
+For each seed one SGD run is trained, and two runs that leave it at the switch: SAM in the same order of examples
+(SGD→SAM), and SGD in another order (SGD′). Along the unit vectors SGD→SAM − SGD and SGD′ − SGD the log rise ratio of
+the training loss is taken about the minimum on the line, by the same rule and to the same mean rise of 0.5 nats. The
+claim is a log ratio of −1 or less along the first in every seed, the control one within ±0.5 along the second.
+
+What is in the directory already is not made again.
+
+    python benchmarks/valleys.py [SPEC ...] --out DIR [--seeds N] [--epochs N] [--write docs/valleys.md]
+
+    SPEC, for instance 'fashion-mnist:DIR/resnet8-w4?train_size=2000'; by default digits/resnet8 and digits/mlp
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+import torch
+from record import hardware, write
+
+from analyses import asymmetry
+from analyses.asymmetry import Asymmetry
+from analyses.pages import page, read
+from analyses.run import ask
+from analyses.sides import flat_side, null_of
+from landscape import report
+from landscape.device import choose
+from landscape.opening import open_checkpoints
+from landscape.training.files import Order, train_to_file
+from landscape.types import Setting
+from landscape.wording import number
+
+CLAIM, CONTROL = -1.0, 0.5
+PAIRS = {"sgd-sam": "SGD→SAM − SGD", "sgd-other": "SGD′ − SGD"}
+_OTHER = 1000  # added to the seed of SGD′
+_HEAD = """\
+# Asymmetric valleys
+
+Written by `benchmarks/valleys.py`. A negative log rise ratio says that the loss rises less toward the other solution
+than away from it; −1 is a factor of 2.7. Every ratio is taken about the minimum on the line, so that where SGD itself
+sits does not count. "With weight decay" is the same for loss + ½λ‖w‖², the function that SGD descends, about its own
+minimum; "test" is the test loss at the same three points as the training loss.
+"""
+
+
+def train(spec: str, place: Path, seed: int, values: dict[str, Setting], device: str) -> None:
+    """SGD, and the two runs that leave it at the switch."""
+    place.mkdir(parents=True, exist_ok=True)
+    if not (place / "sgd.pt").exists():
+        order = Order(place / "sgd.pt", save_at=("switch",), device=device, force=True)
+        train_to_file(spec, values | {"method": "sgd", "seed": seed}, order, lambda text: None)
+    stem = next(place.glob("sgd@*.pt"))
+    forks: dict[str, dict[str, Setting]] = {
+        "sgd-sam": {"method": "sgd-sam", "seed": seed},
+        "sgd-other": {"method": "sgd", "seed": seed + _OTHER},
+    }
+    for name, own in forks.items():
+        if not (place / f"{name}.pt").exists():
+            train_to_file(spec, own, Order(place / f"{name}.pt", fork=stem, device=device), lambda text: None)
+
+
+def measure(place: Path, name: str, gaussian: int, device: str) -> Path:
+    """The result of one pair, the null beside the claim."""
+    out = place / f"{name}.asymmetry.h5"
+    if not out.exists():
+        paths = [place / "sgd.pt", place / f"{name}.pt"]
+        problem, checkpoints = open_checkpoints(paths, None, lambda text: None)
+        null = (gaussian, gaussian // 10) if name == "sgd-sam" else (0, 0)
+        options = asymmetry.Options(eigenvectors=0, gaussian=null[0], sign_matched=null[1], batchnorm="both")
+        ask(asymmetry, problem, checkpoints, paths, options, out, device=device)  # type: ignore[arg-type]
+    print(out, flush=True)
+    return out
+
+
+def decimal(value: float) -> str:
+    """Two decimals."""
+    return f"{value:.2f}".replace("-", "−")
+
+
+def spread(values: Sequence[float]) -> str:
+    """Mean and range."""
+    found = np.asarray(values, dtype=float)
+    if np.isnan(found).any():
+        return f"{np.isnan(found).sum()} of {len(found)} not measured"
+    return f"{decimal(found.mean())} ({decimal(found.min())} to {decimal(found.max())})"
+
+
+def row(name: str, results: Sequence[Asymmetry], line: int) -> str:
+    """One pair under one BatchNorm rule, over seeds."""
+    ratios, decayed = (np.array([getattr(r, key)[line] for r in results]) for key in ("log_ratio", "decayed_log_ratio"))
+    met = [int(((v <= CLAIM) if name == "sgd-sam" else (np.abs(v) <= CONTROL)).sum()) for v in (ratios, decayed)]
+    largest = [float(np.nanmax([0.0, *flat_side(r, line)[0].ravel()])) for r in results]
+    strict = sum(bool((flat_side(r, line)[1] >= 1).any()) for r in results)
+    bar = f"≤ {CLAIM:g}" if name == "sgd-sam" else f"within ±{CONTROL:g}"
+    cells = [
+        PAIRS[name],
+        results[0].rules[line],
+        number(float(np.mean([r.distance for r in results]))),
+        spread(ratios.tolist()),
+        spread(decayed.tolist()),
+        spread([r.held_out_ratio[line] for r in results]),
+        f"{bar}: {met[0]} of {len(results)}; with weight decay {met[1]} of {len(results)}".replace("-", "−"),
+        spread(largest),
+        f"{strict} of {len(results)}",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def table(found: dict[str, list[Asymmetry]]) -> str:
+    """All pairs and rules, and the null."""
+    lines = [
+        "| direction | BatchNorm | mean length (θ) | log rise ratio | with weight decay | test | bar met in seeds | "
+        "largest c\\* of the map | asymmetric by definition |",
+        "|" + "---|" * 9,
+    ]
+    rules = found["sgd-sam"][0].rules
+    lines += [row(name, results, line) for line in range(len(rules)) for name, results in found.items()]
+    for line, rule in enumerate(rules):
+        for family in ("Gaussian", "sign-matched"):
+            values = np.concatenate([null_of(r, line, family) for r in found["sgd-sam"]])
+            if values.size:
+                low, middle, high = (decimal(v) for v in np.quantile(values, [0.025, 0.5, 0.975]))
+                what = f"{len(values)} {family} directions"
+                lines.append(f"| {what} | {rule} | | {middle} (95 %: {low} to {high}) {'| ' * 6}")
+    return "\n".join(lines)
+
+
+def seeds_table(found: dict[str, list[Asymmetry]]) -> str:
+    """Log ratios of every seed, first rule."""
+    lines = ["| seed | " + " | ".join(f"{PAIRS[name]} | with weight decay" for name in found) + " |"]
+    lines.append("|" + "---|" * (1 + 2 * len(found)))
+    for seed, pair in enumerate(zip(*found.values(), strict=True)):
+        values = [decimal(v) for r in pair for v in (r.log_ratio[0], r.decayed_log_ratio[0])]
+        lines.append(f"| {seed} | {' | '.join(values)} |")
+    return "\n".join(lines)
+
+
+def verdict(found: dict[str, list[Asymmetry]]) -> str:
+    """Claim against control, seed by seed, and the control against random directions."""
+    claimed, control = (np.array([r.log_ratio[0] for r in results]) for results in found.values())
+    apart = claimed - control
+    null = np.abs(np.concatenate([null_of(r, 0) for r in found["sgd-sam"]]))
+    usual = float(np.quantile(null, 0.95))
+    inside = [int((np.abs(values) <= usual).sum()) for values in (control, claimed)]
+    return (
+        f"SAM's ratio is below the control's of the same seed in {int((apart < 0).sum())} of {len(apart)} seeds, by "
+        f"{spread((-apart).tolist())}. 95 % of the Gaussian directions are within ±{usual:.2f}: so are {inside[0]} of "
+        f"{len(control)} controls, and {inside[1]} of {len(claimed)} ratios along SGD→SAM − SGD."
+    )
+
+
+def short(spec: str) -> str:
+    """A spec without its directory."""
+    kind, _, place = spec.partition(":")
+    return f"{kind}/{place.rpartition('/')[2]}" if place else spec
+
+
+def study(spec: str, arguments: argparse.Namespace, device: str) -> str:
+    """Train and measure all seeds of one problem; the section of the page."""
+    directory = arguments.out / re.sub(r"[^\w.]+", "-", short(spec))
+    values: dict[str, Setting] = {} if arguments.epochs is None else {"epochs": arguments.epochs}
+    files: dict[str, list[Path]] = {name: [] for name in PAIRS}
+    for seed in range(arguments.seeds):
+        place = directory / f"seed{seed}"
+        train(spec, place, seed, values, device)
+        for name, made in files.items():
+            made.append(measure(place, name, arguments.gaussian, device))
+    stored = {name: [read(path) for path in made] for name, made in files.items()}
+    report.write(page([s for group in stored.values() for s in group]), directory / "report.html", force=True)
+    found: dict[str, list[Asymmetry]] = {name: [s.result for s in group] for name, group in stored.items()}
+    head = f"## {short(spec)}\n\n{arguments.seeds} seeds; {hardware(device)}."
+    return f"{head}\n\n{table(found)}\n\n{verdict(found)}\n\n{seeds_table(found)}"
+
+
+def main() -> None:
+    """Train, measure, print, and write if asked."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("specs", nargs="*", default=["digits/resnet8", "digits/mlp"], metavar="SPEC")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where checkpoints and results go")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--epochs", type=int, help="by default the problem's own")
+    parser.add_argument("--gaussian", type=int, default=100, help="Gaussian directions of the null for each seed")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="put the tables between their markers in FILE")
+    arguments = parser.parse_args()
+    device = str(choose(arguments.device))
+    for spec in arguments.specs:
+        text = study(spec, arguments, device)
+        print(text, flush=True)
+        if arguments.write:
+            if not arguments.write.exists():
+                arguments.write.write_text(f"{_HEAD}\n{(__doc__ or '').split(chr(10) * 2)[1]}\n", encoding="utf-8")
+            write(f"{short(spec)} valleys", text, arguments.write)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main()

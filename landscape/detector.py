@@ -1,0 +1,205 @@
+"""The asymmetry detector: everything that is asked of one direction, in one record.
+
+The direction is chosen before and elsewhere; here it is followed to both sides of the training loss's minimum on it.
+Slopes give c* for several r and ζ, the same line with weight decay its own minimum, moved lines the neighbourhood test,
+and test examples, which had no part in choosing anything, the same rises on held-out data.
+
+Source: thesis, definition 2.3.1 and assumption 2.3.4.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from landscape.asymmetric import Sides, Slopes
+from landscape.metric import Metric
+from landscape.noise import Noise
+from landscape.ray import Decayed, Ray, Stand
+from landscape.result import Array
+from landscape.valley import OK, Valley, log_ratio, measure
+
+HELD = tuple(i / 4 for i in range(-4, 5))
+"""Places of held-out losses, as parts of r."""
+_PROBES = (0.05, 0.25, 1.0)  # parts of r at which rounding is measured
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What is asked of each direction.
+
+    Attributes:
+        reach: First step of searches, in units of the metric.
+        rise: Mean rise of both sides that sets r, nats.
+        radius: r in units of the metric, or 0 for the rise's.
+        points: Points on each side for the curve, evenly.
+        zeta: ζ as parts of r, ascending.
+        radii: Radii of the map as parts of r, ascending, the last one 1.
+        chosen: The ζ of the neighbourhood test, one of `zeta`.
+        decay: Weight decay λ.
+        population: Examples that the training data were drawn from.
+        neighbours: Points of the neighbourhood to test.
+        neighbourhood: R′, in units of the metric.
+        seed: Seed of these points.
+    """
+
+    reach: float
+    rise: float
+    radius: float
+    points: int
+    zeta: tuple[float, ...]
+    radii: tuple[float, ...]
+    chosen: float
+    decay: float
+    population: int
+    neighbours: int
+    neighbourhood: float
+    seed: int
+
+    @property
+    def parts(self) -> list[float]:
+        """Places of a side, as parts of r: the even ones and every end of an interval of the map."""
+        even = [i / self.points for i in range(1, self.points + 1)]
+        return sorted({*even, *(z * r for z in self.zeta for r in self.radii), *self.radii})
+
+
+@dataclass(frozen=True)
+class Neighbourhood:
+    """The asymmetry at points around the minimum.
+
+    Attributes:
+        asymmetric: Part of the points where u is asymmetric for some c ≥ 1.
+        smallest: Smallest c* of any of them; 0 where one is no valley.
+        common: The c that holds with one p for all: smallest s* over largest p*; 0 where one is no valley.
+    """
+
+    asymmetric: float
+    smallest: float
+    common: float
+
+
+@dataclass(frozen=True)
+class Direction:
+    """What was found along one direction.
+
+    Attributes:
+        valley: The data's loss.
+        decayed: The same with weight decay, with its own minimum and r.
+        sides: Slopes between ζ and r, one list of ζ for each r.
+        rounding: Error of slopes up to r by rounding, nats per unit of ℓ.
+        sampling: Standard error of the slope at the chosen ζ that is due to the sample; 0 on all data.
+        held_out: Test loss at the places `HELD`, nats, shape (H,).
+        held_out_ratio: Log rise ratio of the test loss between the same three points.
+        held_out_error: Its standard error over test examples.
+        around: The neighbourhood test, where asked for.
+    """
+
+    valley: Valley
+    decayed: Valley
+    sides: list[list[Sides]]
+    rounding: float
+    sampling: float
+    held_out: Array
+    held_out_ratio: float
+    held_out_error: float
+    around: Neighbourhood | None
+
+    def symmetric(self, terms: Terms) -> tuple[float, float]:
+        """The a and b of the symmetric direction at the chosen ζ and the full r; NaN where there is no valley."""
+        return self.sides[-1][terms.zeta.index(terms.chosen)].symmetric if self.sides else (math.nan, math.nan)
+
+
+def detect(start: Stand, metric: Metric, direction: Tensor, terms: Terms, other: Callable[[], Stand]) -> Direction:
+    """Ask everything of one direction.
+
+    Args:
+        start: Where the line starts, and the BatchNorm rule.
+        metric: What lengths are measured in.
+        direction: u, of length 1 in the metric, in the units of theta, shape (D,).
+        terms: What is asked.
+        other: Makes the same stand in the other one of float32 and float64, see `Noise`.
+
+    Returns:
+        The record; NaN where there is no valley to measure.
+    """
+    line = Ray(start, direction)
+    valley = measure(line, terms.reach, terms.rise, terms.radius, terms.parts)
+    decayed = measure(Decayed(line, terms.decay), terms.reach, terms.rise, terms.radius, (terms.zeta[0], 1.0))
+    if valley.status != OK:
+        nothing = np.full(len(HELD), np.nan)
+        return Direction(valley, decayed, [], math.nan, math.nan, nothing, math.nan, math.nan, None)
+    r = valley.radius
+    noise = Noise(line, valley.centre, [p * r for p in _PROBES], other, terms.population)
+    slopes = Slopes(line, valley.centre, [p * r for p in terms.parts], noise)
+    interval, ball = (terms.chosen * r, r), (metric, terms.neighbourhood)
+    count = terms.neighbours
+    around = neighbourhood(line, valley.centre, interval, ball, count, terms.seed, noise) if count else None
+    held = line.held_out([valley.centre + p * r for p in HELD])
+    ratio, error = paired_log_ratio(held[0] - held[4], held[8] - held[4])
+    return Direction(
+        valley=valley,
+        decayed=decayed,
+        sides=[[slopes.between(z * part * r, part * r) for z in terms.zeta] for part in terms.radii],
+        rounding=noise.rounding[-1],
+        sampling=noise.sampling(valley.centre + terms.chosen * r),
+        held_out=held.mean(1),
+        held_out_ratio=ratio,
+        held_out_error=error,
+        around=around,
+    )
+
+
+def neighbourhood(
+    line: Ray, centre: float, interval: tuple[float, float], ball: tuple[Metric, float], count: int, seed: int,
+    noise: Callable[[float], float],
+) -> Neighbourhood:  # fmt: skip
+    """Whether u is asymmetric at points of B(R′) too: at w* + v − ⟨v, u⟩u, the same ζ and r, nothing recentred.
+
+    Args:
+        line: The line through the checkpoint.
+        centre: ℓ₀, its minimum.
+        interval: ζ and r.
+        ball: What v is drawn in: metric, and R′ in its units.
+        count: How many points, at least 1.
+        seed: Seed of the points.
+        noise: Standard error of slopes, taken to be that of the line that was not moved.
+
+    Returns:
+        What holds at all points, and at how many.
+
+    Source: thesis, assumption 2.3.4.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    metric, radius = ball
+    found = []
+    for _ in range(count):
+        moved = line.point(centre) + metric.without(metric.in_ball(radius, generator), line.direction)
+        ray = Ray(line.start, line.direction, moved)
+        found.append(Slopes(ray, 0.0, error=lambda x: noise(centre + x), budget=4).between(*interval))
+    valleys = all(sides.is_valley for sides in found)
+    common = min(sides.behind.low for sides in found) / max(sides.ahead.high for sides in found)
+    return Neighbourhood(
+        asymmetric=float(np.mean([sides.c >= 1 for sides in found])),
+        smallest=min(sides.c for sides in found) if valleys else 0.0,
+        common=common if valleys else 0.0,
+    )
+
+
+def paired_log_ratio(back: Array, ahead: Array) -> tuple[float, float]:
+    """Log of mean rise ahead over mean rise behind, and its standard error over the examples that both share.
+
+    Args:
+        back: Rise of each example's loss behind, nats, shape (N,).
+        ahead: The same ahead.
+
+    Returns:
+        The log and its error to first order; NaN where a mean does not rise.
+    """
+    found = log_ratio(float(back.mean()), float(ahead.mean()))
+    apart = ahead / ahead.mean() - back / back.mean()
+    return found, math.nan if math.isnan(found) else float(apart.std(ddof=1)) / math.sqrt(len(apart))

@@ -1,0 +1,99 @@
+"""What theorems 3.3.2 and 3.3.3 suppose, and whether it was seen to hold.
+
+Source: thesis, definition 2.3.1, assumptions 2.3.3 and 2.3.4, theorems 3.3.2 and 3.3.3.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from landscape.asymmetric import Sides, Slopes
+from landscape.shift import rho_range
+
+SILENT, UNKNOWN, FAILS, HOLDS = -2, -1, 0, 1
+VERDICTS = {SILENT: "does not apply", UNKNOWN: "not measured", FAILS: "fails", HOLDS: "holds"}
+ASSUMPTIONS = (
+    "the training loss has a minimum on the line, at (θ)",
+    "definition 2.3.1 with c > 1 and r > ρ: c is",
+    "the same down to the smallest ζ, 0 in the theorem: c is",
+    "assumption 2.3.3, the shift lies in [ζ, r]: in θ",
+    "assumption 2.3.3, the shift has either sign by chance",
+    "assumption 2.3.4, asymmetric nearby: part of points",
+    "theorem 3.3.3, ρ is above (θ)",
+    "theorem 3.3.3, ρ is below (θ)",
+)
+
+
+@dataclass(frozen=True)
+class Asymmetric:
+    """The strongest asymmetry on a map.
+
+    Attributes:
+        radius: r.
+        zeta: ζ in the units of r.
+        sides: Slopes between them.
+        nearest: Slopes between the smallest ζ and the same r.
+    """
+
+    radius: float
+    zeta: float
+    sides: Sides
+    nearest: Sides
+
+
+def strongest(slopes: Slopes, radii: Sequence[float], zeta: Sequence[float], rho: float) -> Asymmetric:
+    """The r and ζ with the largest lower bound of c among those with r > ρ.
+
+    Args:
+        slopes: Slopes of the line, flat side ahead.
+        radii: Radii in units of ℓ; the largest is taken if none is above ρ.
+        zeta: ζ as parts of r, ascending.
+        rho: ρ, or NaN for no such condition.
+
+    Returns:
+        The strongest statement that definition 2.3.1 allows here.
+    """
+    allowed = [r for r in radii if not r <= rho] or [max(radii)]
+    found = []
+    for r in allowed:
+        row = [slopes.between(z * r, r) for z in zeta]
+        found += [Asymmetric(r, z * r, sides, row[0]) for z, sides in zip(zeta, row, strict=True)]
+    return max(found, key=lambda one: -math.inf if math.isnan(one.sides.c_low) else one.sides.c_low)
+
+
+def assumptions(
+    strong: Asymmetric, rho: float, centre: float, shift: float, gap: float, near: float
+) -> list[tuple[int, float]]:
+    """Hold each of `ASSUMPTIONS` against what was measured.
+
+    Args:
+        strong: The asymmetry the theorems are applied to.
+        rho: ρ; NaN if not known.
+        centre: Where the minimum on the line is.
+        shift: δ along u.
+        gap: ξ.
+        near: Part of the neighbouring points where u is asymmetric; NaN if not measured.
+
+    Returns:
+        (one of `VERDICTS`, number) for each.
+    """
+    c, c_low = strong.sides.c, strong.sides.c_low
+    asymmetric = c_low > 1 and strong.radius > rho
+    low, high = rho_range(c, strong.sides.ahead.high, gap, strong.radius, abs(shift))
+    ranged = asymmetric and not math.isnan(low) and not math.isnan(rho)
+    return [
+        (HOLDS, centre),
+        (UNKNOWN if math.isnan(rho) else _told(asymmetric), c),
+        (_told(strong.nearest.c_low > 1) if asymmetric else SILENT, strong.nearest.c),
+        (_told(strong.zeta <= abs(shift) <= strong.radius), shift),
+        (UNKNOWN, math.nan),
+        (UNKNOWN if math.isnan(near) else _told(near == 1), near),
+        (_told(rho > low) if ranged else SILENT, low),
+        (_told(rho < high) if ranged else SILENT, high),
+    ]
+
+
+def _told(holds: bool) -> int:
+    return HOLDS if holds else FAILS

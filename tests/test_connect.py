@@ -1,0 +1,144 @@
+"""The curve between two checkpoints: closed forms of points, lengths, gradients, and a valley whose path is known."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from conftest import Pair
+from torch import Tensor, nn
+
+from analyses import connect
+from landscape import barrier
+from landscape.checkpoint import Checkpoint
+from landscape.curve import SHAPES, Curve, bend, slope, weights
+from landscape.errors import DivergedError, UsageError
+from landscape.problem import Problem
+from landscape.split import Split
+from landscape.surface import Surface
+from landscape.task import SquaredError
+from landscape.vector import layout_of
+
+
+class Bow(nn.Module):
+    """Two parameters on every input: loss (y + x² − 1)², 0 on the parabola y = 1 − x²."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.w = nn.Parameter(torch.zeros(2))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return (self.w[1] + self.w[0] ** 2 - 1).expand(len(inputs), 1)
+
+
+def bow() -> Problem:
+    data = Split(torch.zeros(40, 1), torch.zeros(40, 1))
+    return Problem(model=Bow, train=data, test=data, task=SquaredError())
+
+
+def point(problem: Problem, *w: float) -> Checkpoint:
+    return Checkpoint(torch.tensor(w), {}, layout_of(problem.build(0)), name=str(w), sha256=str(w))
+
+
+def test_the_curve_finds_the_parabola_along_which_the_loss_is_zero() -> None:
+    """(−1, 0) and (1, 0) with control (0, 2) is the Bézier curve (2t − 1, 4t(1 − t)), which is y = 1 − x²."""
+    problem = bow()
+    options = connect.Options(epochs=150, lr=0.2, sgd_batch=4, points=11)
+    ends = point(problem, -1.0, 0.0), point(problem, 1.0, 0.0)
+    found = connect.compute(problem, *ends, options=options, dtype="float64")
+    assert found.curve_loss.max() < 1e-6
+    assert found.line_loss[0] == pytest.approx((1 - (2 * found.t - 1) ** 2) ** 2, abs=1e-12)  # on y = 0
+    assert found.line_barrier[0] == pytest.approx(1, abs=1e-12)
+    arc = math.sqrt(5) + math.asinh(2) / 2  # ∫ √(1 + 4x²) over [−1, 1]
+    assert found.length == pytest.approx(arc, rel=1e-3)
+    assert found.distance == 2
+    surface = Surface(problem, dtype=torch.float64)
+    curve, losses = bend(surface, *ends, shape="bezier", epochs=150, lr=0.2, batch=4, seed=1)
+    assert curve.control.tolist() == pytest.approx([0, 2], abs=2e-3)
+    assert losses[-1] < 1e-6 < losses[0]
+
+
+def test_a_chain_bends_as_the_integral_of_the_loss_asks() -> None:
+    """Minimiser of ∫ L along (−1, 0), (x, y), (1, 0), found on a fine grid by the dense formula."""
+    problem = bow()
+    ends = point(problem, -1.0, 0.0), point(problem, 1.0, 0.0)
+    s = np.linspace(0, 1, 2001)
+    heights = np.linspace(1.0, 1.6, 601)
+    sums = [np.mean((s * y + (s - 1) ** 2 - 1) ** 2) for y in heights]  # one segment; the other mirrors it
+    best = heights[int(np.argmin(sums))]
+    curve, _ = bend(Surface(problem, dtype=torch.float64), *ends, shape="chain", epochs=300, lr=0.1, batch=4, seed=0)
+    assert curve.control.tolist() == pytest.approx([0, best], abs=0.02)  # SGD over 3,000 random places
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_weights_add_up_to_one_and_ends_are_exact(shape: str, pair: Pair) -> None:
+    for t in np.linspace(0, 1, 11):
+        assert sum(weights(shape, float(t))) == pytest.approx(1, abs=1e-15)
+    a, b = pair.checkpoints
+    surface = Surface(pair.problem)
+    curve = Curve(shape, a, b, torch.randn(len(a.theta), generator=torch.Generator().manual_seed(0)))
+    for t, end in ((0.0, a), (1.0, b)):
+        assert torch.equal(curve.at(surface, t)[0], end.theta)
+    middle = curve.control if shape == "chain" else (a.theta + 2 * curve.control + b.theta) / 4
+    assert torch.allclose(curve.at(surface, 0.5)[0], middle, atol=1e-7)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_length_is_that_of_a_fine_polygon(shape: str) -> None:
+    problem = bow()
+    a, b = point(problem, -1.0, 0.5), point(problem, 2.0, -1.0)
+    curve = Curve(shape, a, b, torch.tensor([0.3, 4.0], dtype=torch.float64))
+    surface = Surface(problem, dtype=torch.float64)
+    points = torch.stack([curve.at(surface, float(t))[0] for t in np.linspace(0, 1, 4001)])
+    polygon = float((points[1:] - points[:-1]).norm(dim=1).sum())
+    assert curve.length() == pytest.approx(polygon, rel=1e-6)  # a polygon of P sides is short by O(P⁻²)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_gradient_of_the_control_point_is_dense_autograd_through_the_curve(shape: str, pair: Pair) -> None:
+    a, b = pair.checkpoints
+    surface = Surface(pair.problem, dtype=torch.float64)
+    generator = torch.Generator().manual_seed(0)
+    control = ((a.theta + b.theta) / 2).double() + 0.01 * torch.randn(len(a.theta), generator=generator).double()
+    curve, chosen = Curve(shape, a, b, control), torch.arange(0, 40, 2)
+    loss, gradient = slope(surface, curve, 0.3, chosen)
+    model = pair.problem.build(0, dtype=torch.float64).train()
+    variable = control.clone().requires_grad_()
+    x, y, z = (0.49, 0.42, 0.09) if shape == "bezier" else (0.4, 0.6, 0.0)
+    theta = x * a.theta.double() + y * variable + z * b.theta.double()
+    train = surface.problem.train
+    inputs = train.prepare(train.inputs[chosen], torch.float64)
+    output = torch.func.functional_call(model, a.layout.views(theta), (inputs,))
+    expected = pair.problem.task.losses(output, train.targets[chosen]).mean()
+    (dense,) = torch.autograd.grad(expected, variable)
+    assert float(loss) == pytest.approx(float(expected.detach()), rel=1e-12)
+    assert float((gradient - dense).norm()) <= 1e-10 * float(dense.norm())
+
+
+def test_ends_of_curve_and_line_are_the_checkpoints_and_equal_arguments_give_equal_curves(pair: Pair) -> None:
+    options = connect.Options(epochs=2, points=4)
+    one, again = (connect.compute(pair.problem, *pair.checkpoints, options=options) for _ in range(2))
+    assert np.array_equal(one.curve_loss, again.curve_loss)
+    assert one.t.tolist() == pytest.approx([0, 1 / 3, 0.5, 2 / 3, 1])
+    surface = Surface(pair.problem)
+    for place, end in ((0, pair.checkpoints[0]), (-1, pair.checkpoints[1])):
+        surface.at(end)
+        loss, error = barrier.scores(surface)
+        for on in ("curve", "line"):
+            assert np.array_equal(getattr(one, f"{on}_loss")[:, place], loss)
+            assert np.array_equal(getattr(one, f"{on}_error")[:, place], error)
+    other = connect.compute(pair.problem, *pair.checkpoints, options=connect.Options(epochs=2, points=4, seed=1))
+    assert not np.array_equal(one.curve_loss, other.curve_loss)
+
+
+def test_a_curve_that_diverges_or_has_one_end_is_refused(pair: Pair) -> None:
+    with pytest.raises(UsageError, match="2 checkpoints"):
+        connect.compute(pair.problem, pair.checkpoints[0])
+    problem = bow()
+    with pytest.raises(DivergedError, match="control point"):
+        bend(
+            Surface(problem), point(problem, -1.0, 0.0), point(problem, 1.0, 0.0), shape="bezier", epochs=50,
+            lr=1e4, batch=4, seed=0,
+        )  # fmt: skip

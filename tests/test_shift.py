@@ -1,0 +1,160 @@
+"""Theorems 3.3.2 and 3.3.3 on valleys where they can be worked out by hand.
+
+The shift gap of quadratics k/2 t² and k/2 (t − s)² + e is k/2 (d² + 2 R |d|) with d = δ − s; splines through points of
+a quadratic are exact. On straight sides a | b SAM's minimum is (a − b)/(a + b) ρ, the lower end of its interval.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import valley_kit as kit
+
+from analyses import shift
+from analyses.shift import Shift
+from landscape.asymmetric import Sides
+from landscape.errors import UsageError
+from landscape.extremes import Extremes
+from landscape.shift import Profile, bias_interval, generalization_bound, rho_range, sam_minimum
+from landscape.theorem import FAILS, HOLDS, SILENT, UNKNOWN, Asymmetric, assumptions
+
+
+def profile(k: float, s: float, lift: float) -> Profile:
+    x = np.linspace(-3, 3, 25)
+    return Profile(x, k * x**2 / 2, k * (x - s) ** 2 / 2 + lift)
+
+
+@pytest.mark.parametrize("delta", [-0.4, 0.0, 0.25, 0.7])
+def test_the_shift_gap_of_a_shifted_quadratic_is_the_closed_form(delta: float) -> None:
+    k, s, radius = 1.7, 0.25, 0.8
+    d = delta - s
+    assert profile(k, s, 5.0).gap(delta, radius) == pytest.approx(k / 2 * (d**2 + 2 * radius * abs(d)), abs=1e-9)
+
+
+def test_the_best_shift_is_the_true_one_and_leaves_no_gap() -> None:
+    line = profile(1.7, 0.3, -0.2)
+    found, gap = line.best_shift(0.8)
+    assert found == pytest.approx(0.3, abs=1e-5)
+    assert gap < 1e-4  # k (d² / 2 + R d) at the tolerance of the search
+    assert line.minima == pytest.approx((0.0, 0.3), abs=1e-9)
+    assert line.error < 1e-12
+
+
+@pytest.mark.parametrize(("steep", "flat"), [(5.0, 1.0), (3.0, 2.0), (2.0, 2.0)])
+def test_sam_on_straight_sides_sits_at_the_lower_end_of_its_interval(steep: float, flat: float) -> None:
+    rho = 0.15
+    found = sam_minimum(lambda x: -steep * x if x < 0 else flat * x, rho)
+    low, high = bias_interval(steep / flat, rho)
+    assert found == pytest.approx((steep - flat) / (steep + flat) * rho, abs=1e-9)
+    assert found == pytest.approx(low, abs=1e-9)
+    assert high == rho
+
+
+def test_sam_on_a_two_sided_quadratic_sits_inside_the_interval_of_any_c() -> None:
+    # a (ρ − ℓ)² = b (ρ + ℓ)²
+    a, b, rho = 9.0, 4.0, 0.2
+    found = sam_minimum(lambda x: (a if x < 0 else b) * x**2 / 2, rho)
+    assert found == pytest.approx(rho * (3 - 2) / (3 + 2), abs=1e-9)
+
+
+def test_where_the_theory_is_silent_it_is_not_asked() -> None:
+    assert all(math.isnan(x) for x in (*bias_interval(0.9, 0.1), *rho_range(1.0, 1.0, 0.1, 1.0, 0.5)))
+    assert math.isnan(sam_minimum(lambda x: -x, 0.1))
+
+
+def test_the_bound_and_the_range_of_rho_are_those_of_theorem_3() -> None:
+    c, p, gap, rho = 3.0, 2.0, 0.01, 0.5
+    assert generalization_bound(c, p, rho, gap) == pytest.approx(4 * 2 / 8 * 0.5 - 0.02)
+    low, high = rho_range(c, p, gap, 1.0, 0.3)
+    assert (low, high) == pytest.approx((4 * 4 * 0.01 / (4 * 2), 2 * 0.3))
+    # at the lower end of ρ the condition of theorem 2.3.5 holds with equality: (c − 1)/(c + 1) ρ = 4 ξ / ((c − 1) p)
+    assert (c - 1) / (c + 1) * low == pytest.approx(4 * gap / ((c - 1) * p))
+
+
+def asymmetric(c: float, nearest: float) -> Asymmetric:
+    def sides(value: float) -> Sides:
+        ahead, behind = (Extremes(x, x, 0.1, 0.1, certified=True) for x in (1.0, value))
+        return Sides(ahead, behind, (0.0, 0.0), (0.0, 0.0))
+
+    return Asymmetric(1.0, 0.1, sides(c), sides(nearest))
+
+
+def test_each_assumption_is_told_by_its_own_number() -> None:
+    def statuses(strong: Asymmetric, **values: float) -> list[int]:
+        given = {"rho": 0.2, "centre": 0.0, "shift": 0.3, "gap": 0.01, "near": 1.0} | values
+        return [verdict for verdict, _ in assumptions(strong, **given)]
+
+    good = [HOLDS, HOLDS, HOLDS, HOLDS, UNKNOWN, HOLDS, HOLDS, HOLDS]
+    strong = asymmetric(3.0, 3.0)
+    assert statuses(strong) == good
+    assert statuses(strong, shift=0.05)[3] == FAILS
+    assert statuses(strong, near=0.8)[5] == FAILS
+    assert statuses(strong, near=math.nan)[5] == UNKNOWN
+    assert statuses(strong, gap=0.2)[6] == FAILS
+    assert statuses(strong, rho=0.7)[7] == FAILS
+    assert statuses(asymmetric(3.0, 0.5))[2] == FAILS
+    assert statuses(asymmetric(0.9, 0.5)) == [HOLDS, FAILS, SILENT, HOLDS, UNKNOWN, HOLDS, SILENT, SILENT]
+    assert statuses(strong, rho=math.nan)[1] == UNKNOWN
+
+
+def measured(profile: kit.Profile, moved: float, sam: float, **options: object) -> Shift:
+    """A line along the axis, SAM's solution at `sam` from the minimum, the test loss moved by `moved`."""
+    test = torch.cat([(moved * kit.AXIS).repeat(4, 1), torch.zeros(4, 3, dtype=torch.float64)], 1)
+    pair = (kit.at(kit.MINIMUM - 0.05 * kit.AXIS, "a"), kit.at(kit.MINIMUM + sam * kit.AXIS, "b"))
+    asked = shift.Options(**({"rho": 0.2, "radius": 1.0} | options))  # type: ignore[arg-type]
+    return shift.compute(kit.problem(profile, test=test), *pair, options=asked, dtype="float64")
+
+
+def test_the_theorems_hold_where_all_that_they_suppose_holds() -> None:
+    found = measured(kit.linear(3.0, 1.0), moved=0.3, sam=0.1)
+    assert found.centre == pytest.approx(0.05, abs=1e-5)
+    assert found.displacement == pytest.approx(0.1, abs=1e-5)
+    assert found.c == pytest.approx(3.0, rel=0.01)
+    assert found.p == pytest.approx(1.0)
+    assert (found.bias_low, found.bias_high) == (pytest.approx(0.1, rel=0.01), 0.2)
+    assert found.line_minimum == pytest.approx(0.1, abs=1e-4)
+    assert found.shift == pytest.approx(0.3, abs=0.01)
+    assert found.gap < 0.05  # straight sides have a kink that splines round off; the error is told
+    assert found.gap <= 2 * found.gap_error
+    # losses at −0.3 and −0.2 from the test minimum: 3 · 0.3 − 3 · 0.2
+    assert found.gain == pytest.approx(0.3, abs=1e-4)
+    assert found.holds[:2].tolist() == [HOLDS, HOLDS]
+    assert found.holds[5] == HOLDS
+    assert shift.listing(found)[4].startswith("not measured")
+    assert "interval" in shift.words(found)[0]
+
+
+def test_a_symmetric_bowl_makes_the_theorems_silent() -> None:
+    found = measured(kit.quadratic(2.0, 2.0), moved=0.25, sam=0.1)
+    assert math.isnan(found.bias_low)
+    assert math.isnan(found.bound)
+    assert found.holds[1] == FAILS
+    assert found.shift == pytest.approx(0.25, abs=1e-4)
+    assert found.gap < 1e-4
+    assert found.line_minimum == pytest.approx(0.0, abs=1e-4)
+    assert "silent" in shift.words(found)[0]
+
+
+def test_without_a_rho_nothing_is_predicted() -> None:
+    found = measured(kit.linear(3.0, 1.0), moved=0.3, sam=0.1, rho=None, neighbours=0)
+    assert math.isnan(found.rho)
+    assert math.isnan(found.bound)
+    assert found.holds[5] == UNKNOWN
+    assert "No prediction" in shift.words(found)[0]
+
+
+def test_what_cannot_be_asked_is_refused_or_said() -> None:
+    one = kit.at(kit.MINIMUM)
+    problem = kit.problem(kit.quadratic(1.0, 1.0))
+    with pytest.raises(UsageError, match="2 checkpoints"):
+        shift.compute(problem, one)
+    with pytest.raises(UsageError, match="same point"):
+        shift.compute(problem, one, replace(one, name="again"))
+    found = measured(lambda z: -z, moved=0.0, sam=0.1)
+    assert found.status == 1
+    assert shift.words(found)[0].startswith("Not measured")
+    assert shift.figure(found).data == ()
