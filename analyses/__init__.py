@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, Protocol, cast
 
 from analyses import along, asymmetry, distance, evaluate, hessian, interpolate, spectrum
+from analyses.experiments import EXPERIMENTS as EXPERIMENTS
 from landscape.types import Work
 
 

@@ -7,6 +7,7 @@ import click
 from analyses import REGISTRY
 from cli import analyse, show
 from cli.errors import Group
+from cli.toy import toy
 from cli.train import train
 from landscape import __version__
 
@@ -34,6 +35,7 @@ for _command in (
     show.compare,
     show.report,
     show.demo,
+    toy,
     show.inspect,
     show.methods,
 ):
