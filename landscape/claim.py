@@ -6,6 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from landscape.result import Array
+
 if TYPE_CHECKING:
     from landscape.report import Table
 
@@ -39,6 +43,19 @@ def verdict(holds: bool) -> str:
 def counted(claims: Sequence[Claim]) -> str:
     """How many claims hold, as "3 of 5 claims hold"."""
     return f"{sum(c.verdict == HOLDS for c in claims)} of {len(claims)} claims hold"
+
+
+def pooled(values: Sequence[Array], errors: Sequence[Array]) -> tuple[Array, Array]:
+    """Mean and standard error over results that have equally many draws each.
+
+    Args:
+        values: A mean of each result.
+        errors: Its standard error.
+
+    Returns:
+        The mean of means, and its standard error.
+    """
+    return np.mean(values, axis=0), np.sqrt(np.sum(np.square(errors), axis=0)) / len(values)
 
 
 def table(claims: Sequence[Claim], note: str = "") -> Table:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol, cast
 
-from analyses.experiments import perturbed_loss
+from analyses.experiments import exit_time, perturbed_loss
 
 
 class Experiment(Protocol):
@@ -38,7 +38,7 @@ class Experiment(Protocol):
 
 
 # in the order of a report; a test holds each module against the protocol
-EXPERIMENTS = cast("tuple[Experiment, ...]", (perturbed_loss,))
+EXPERIMENTS = cast("tuple[Experiment, ...]", (perturbed_loss, exit_time))
 
 
 def named(name: str) -> Experiment | None:
