@@ -178,7 +178,8 @@ def _checkpoints(stored: Sequence[Stored]) -> list[Table]:
 
 def _claims(stored: Sequence[Stored]) -> list[Table]:
     """What is claimed beside what was found, of every experiment."""
-    groups = _groups([s for s in stored if hasattr(s.analysis, "claims")])
+    asked = [s for e in experiments.EXPERIMENTS for s in stored if s.analysis is e]  # in the order of the sections
+    groups = _groups(asked)
     return [replace(g[0].analysis.table(*(s.result for s in g)), title=label) for label, g in groups.items()]
 
 

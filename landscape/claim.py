@@ -62,7 +62,7 @@ def table(claims: Sequence[Claim], note: str = "") -> Table:
     """Claims as a table of a report: claimed | found | verdict."""
     from landscape.report import Table
 
-    columns = ("claim", "where it is made", "claimed", "found", "verdict")
+    columns = ("claim", "claimed", "found", "verdict", "where it is made")
     return Table(
-        "Claimed and found", columns, tuple((c.text, c.place, c.claimed, c.found, c.verdict) for c in claims), note
+        "Claimed and found", columns, tuple((c.text, c.claimed, c.found, c.verdict, c.place) for c in claims), note
     )

@@ -20,7 +20,7 @@ from landscape.options import option
 from landscape.result import Array, quantity
 from landscape.types import Progress, quiet
 from landscape.view import View
-from landscape.wording import number
+from landscape.wording import bounded, number
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -133,18 +133,15 @@ def compute(
     heights, curvatures = np.array(HEIGHTS), np.array(CURVATURES)
     batch = heights * lr * curvatures[:, None] / (2 * depth)  # (Λ, U)
     half = np.sqrt(2 * depth / curvatures)
-    exact = [
-        [chain_exit(GaussianSGD(c, lr, b).below, h) for b in row]
-        for c, h, row in zip(CURVATURES, half, batch, strict=True)
-    ]
+    settings = list(zip(CURVATURES, half, batch, strict=True))
+    exact = [[chain_exit(GaussianSGD(c, lr, b).below, h) for b in row] for c, h, row in settings]
     chain = lr * np.array(exact)
     progress(1, 4, "exact exit times of SGD")
     walk = GaussianSGD(
         torch.as_tensor(curvatures).to(like)[:, None, None], lr, torch.as_tensor(batch).to(like)[..., None]
     )
-    left = _walk(
-        walk, torch.as_tensor(half).to(like)[:, None, None], (*batch.shape, walkers), chain.max() / lr, generator
-    )
+    edge = torch.as_tensor(half).to(like)[:, None, None]
+    left = _walk(walk, edge, (*batch.shape, walkers), chain.max() / lr, generator)
     progress(2, 4, "walks of SGD")
     rho, b, width = np.array(RADII), SAM_HEIGHT * lr / (2 * depth), float(np.sqrt(2 * depth))
     sams = [[GaussianSGD(1.0, lr, b, float(r) * width, shared) for r in rho] for shared in (False, True)]
@@ -240,8 +237,8 @@ def claims(*results: ExitTime) -> tuple[Claim, ...]:
     one = int(np.argmin(abs(r.curvature - 1)))
     off = abs(r.exponent[:, -1] / r.claimed - 1)
     last = len(r.rho) - 1
-    times = [f"{number(float(s[last]))} ± {number(float(e[last]))}" for s, e in zip(sam, sam_error, strict=True)]
-    base = f"{number(float(sam[0, 0]))} ± {number(float(sam_error[0, 0]))}"
+    times = [bounded(float(s[last]), float(e[last])) for s, e in zip(sam, sam_error, strict=True)]
+    base = bounded(float(sam[0, 0]), float(sam_error[0, 0]))
     faster = [float(s[0] - s[last]) > 2 * float(np.hypot(e[0], e[last])) for s, e in zip(sam, sam_error, strict=True)]
     return (
         Claim("thesis, theorem 2.2.5", "(η/B)·ln E[ν] tends to 2ΔL·λ^(−1/2), λ = 1", said[one], ends[one],
@@ -250,7 +247,7 @@ def claims(*results: ExitTime) -> tuple[Claim, ...]:
               ", ".join(said[:one] + said[one + 1 :]), ", ".join(ends[:one] + ends[one + 1 :]) + ": 2ΔL/λ",
               verdict(bool((off < 0.03).all()))),
         Claim("thesis, theorem 2.2.5", "Power of λ in the exponent, from the walks", "−1/2",
-              f"{number(found)} ± {number(spread)}", verdict(abs(found + 0.5) < 3 * spread)),
+              bounded(found, spread), verdict(abs(found + 0.5) < 3 * spread)),
         Claim("thesis, section 2.2", "Of equally deep valleys the sharper one is left sooner",
               "the exponent falls with λ", ", ".join(ends), verdict(bool((np.diff(r.exponent[:, -1]) < 0).all()))),
         Claim("thesis, section 3.2", f"SAM leaves sooner, ascent on all data, ρ = {r.rho[last]:g} of half the width",

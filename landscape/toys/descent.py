@@ -15,30 +15,34 @@ Field = Callable[[Tensor], Tensor]
 """From points (..., d) to vectors (..., d)."""
 
 
-def perturbation(gradient: Tensor, rho: Tensor | float, normalised: bool) -> Tensor:
+def perturbation(gradient: Tensor, rho: Tensor | float, normalised: Tensor | bool) -> Tensor:
     """SAM's ε.
 
     Args:
         gradient: Gradients, shape (..., d).
         rho: Radius, or factor of the gradient, to be broadcast with shape (..., 1).
-        normalised: Whether ‖ε‖₂ = ρ; else ε = ρ∇L.
+        normalised: Whether ‖ε‖₂ = ρ, to be broadcast with shape (..., 1); else ε = ρ∇L.
 
     Returns:
         ε, shape (..., d); 0 where the gradient is 0.
     """
-    if not normalised:
-        return rho * gradient
     norm = gradient.norm(dim=-1, keepdim=True)
-    return rho * gradient / torch.where(norm > 0, norm, 1.0)
+    return rho * gradient / torch.where((norm > 0) & normalised, norm, 1.0)
 
 
-def sam_gradient(gradient: Field, w: Tensor, rho: Tensor | float, normalised: bool) -> Tensor:
+def sam_gradient(gradient: Field, w: Tensor, rho: Tensor | float, normalised: Tensor | bool) -> Tensor:
     """∇L(w + ε), the direction of SAM's step, shape (..., d)."""
     return gradient(w + perturbation(gradient(w), rho, normalised))
 
 
 def descend(
-    gradient: Field, start: Tensor, steps: Sequence[int], *, lr: Tensor | float, rho: Tensor | float, normalised: bool
+    gradient: Field,
+    start: Tensor,
+    steps: Sequence[int],
+    *,
+    lr: Tensor | float,
+    rho: Tensor | float,
+    normalised: Tensor | bool,
 ) -> Tensor:
     """Follow w ← w − η∇L(w + ε).
 
@@ -48,7 +52,7 @@ def descend(
         steps: After how many steps to write down where they are, ascending.
         lr: η, to be broadcast with shape (..., 1).
         rho: ρ, to be broadcast with shape (..., 1); 0 is gradient descent.
-        normalised: Whether ε has length ρ.
+        normalised: Whether ε has length ρ, to be broadcast likewise.
 
     Returns:
         The path, shape (T, ..., d), infinite or NaN where it diverged.
@@ -77,3 +81,30 @@ def growth(eigenvalue: float, lr: float, rho: float) -> float:
         1 − ηλ(1 + ρλ).
     """
     return 1 - lr * eigenvalue * (1 + rho * eigenvalue)
+
+
+def heavy_ball(
+    state: Tensor,
+    gradient: Field,
+    *,
+    lr: float,
+    momentum: Tensor | float,
+    rho: Tensor | float,
+    normalised: Tensor | bool,
+) -> Tensor:
+    """One step of SAM with momentum: v ← βv + ∇L(w + ε), w ← w − ηv.
+
+    Args:
+        state: w and v, stacked, shape (2, ..., d).
+        gradient: ∇L of this step's batch, the same in both passes.
+        lr: η.
+        momentum: β, to be broadcast with shape (..., 1).
+        rho: ρ, likewise.
+        normalised: Whether ε has length ρ, likewise.
+
+    Returns:
+        The next state.
+    """
+    w, v = state[0], state[1]
+    v = momentum * v + sam_gradient(gradient, w, rho, normalised)
+    return torch.stack([w - lr * v, v])
