@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, Protocol, cast
 
 from analyses import along, asymmetry, connect, distance, escape, evaluate, hessian, interpolate, shift, spectrum
-from analyses.experiments import EXPERIMENTS
+from analyses.experiments import EXPERIMENTS as EXPERIMENTS
 from landscape.types import Work
 
 
@@ -49,8 +49,3 @@ REGISTRY = cast(
 def named(name: str) -> Analysis | None:
     """The analysis of that name, if there is one."""
     return next((analysis for analysis in REGISTRY if analysis.NAME == name), None)
-
-
-def any_named(name: str) -> Analysis | None:
-    """The analysis or experiment of that name, if there is one."""
-    return named(name) or next((each for each in EXPERIMENTS if each.NAME == name), None)

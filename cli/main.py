@@ -8,6 +8,7 @@ from analyses import REGISTRY
 from cli import analyse, show, study
 from cli.align import align
 from cli.errors import Group
+from cli.toy import toy
 from cli.train import train
 from landscape import __version__
 
@@ -39,6 +40,7 @@ for _command in (
     study.study,
     study.merge,
     study.claims,
+    toy,
     show.inspect,
     show.methods,
 ):

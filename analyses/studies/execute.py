@@ -94,10 +94,10 @@ class _Work:
         self.waiting = [key for key in self.waiting if key not in found]
         return found
 
-    def task(self, key: str, device: str, command: str) -> Task:
+    def task(self, key: str, device: str) -> Task:
         """What a worker is told."""
         node = self.nodes[key]
-        return Task(node, self.directory / node.file, tuple(self.files[k] for k in node.needs), device, command)
+        return Task(node, self.directory / node.file, tuple(self.files[k] for k in node.needs), device)
 
     def finished(self, task: Task) -> None:
         """Note that a node was made, or could not be."""
@@ -115,7 +115,7 @@ class _Work:
 
 def execute(
     nodes: Mapping[str, Node], wanted: Collection[str], directory: Path, *,
-    jobs: int = 1, device: str = "cpu", command: str = "", progress: Progress = quiet,
+    jobs: int = 1, device: str = "cpu", progress: Progress = quiet,
 ) -> Made:  # fmt: skip
     """Make nodes.
 
@@ -125,7 +125,6 @@ def execute(
         directory: Where to.
         jobs: Worker processes; 1 works in this one.
         device: Where to compute.
-        command: Command that makes the study.
         progress: Told (thousandths done, 1000, nodes and the last one's name).
 
     Returns:
@@ -141,22 +140,22 @@ def execute(
             with _one_thread():
                 while ready := work.ready():
                     for key in ready:
-                        task = work.task(key, device, command)
+                        task = work.task(key, device)
                         perform(task)
                         work.finished(task)
         elif work.waiting:
-            _in_workers(work, jobs, device, command)
+            _in_workers(work, jobs, device)
     return Made(work.files, work.failed)
 
 
-def _in_workers(work: _Work, jobs: int, device: str, command: str) -> None:
+def _in_workers(work: _Work, jobs: int, device: str) -> None:
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, mp_context=context, initializer=_worker) as pool:
         running: dict[Future[None], Task] = {}
         try:
             while True:
                 for key in work.ready():
-                    task = work.task(key, device, command)
+                    task = work.task(key, device)
                     running[pool.submit(perform, task)] = task
                 if not running:
                     return

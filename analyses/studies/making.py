@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import inspect
 import json
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analyses import any_named
+from analyses import named
 from analyses.studies.node import Answer, Node, Training
 from landscape.errors import DivergedError
 from landscape.files import atomic
@@ -33,14 +30,12 @@ class Task:
         out: Its file.
         inputs: Files of the nodes that it needs, in their order.
         device: Where to compute.
-        command: Command that makes the study, kept with an experiment's result.
     """
 
     node: Node
     out: Path
     inputs: tuple[Path, ...]
     device: str
-    command: str
 
 
 def failure(out: Path) -> Path:
@@ -102,7 +97,7 @@ def _ask(task: Task, node: Answer, progress: Progress) -> None:
     from analyses.run import ask
     from landscape.opening import open_checkpoints
 
-    analysis = any_named(node.analysis)
+    analysis = named(node.analysis)
     assert analysis is not None
     problem, found = open_checkpoints(task.inputs, _problem(node.spec), _silent)
     called = [dataclasses.replace(c, name=label) for c, label in zip(found, node.labels, strict=True)]
@@ -114,21 +109,13 @@ def _ask(task: Task, node: Answer, progress: Progress) -> None:
 
 
 def _experiment(task: Task, node: Answer, progress: Progress) -> None:
-    from landscape import store
-    from landscape.result import Provenance
-    from landscape.training.state import versions
+    from analyses import experiments
+    from analyses.experiments.run import ask
 
-    experiment = any_named(node.analysis)
+    experiment = experiments.named(node.analysis)
     assert experiment is not None
     options: Any = make(experiment.Options, node.options)
-    dtype = inspect.signature(experiment.compute).parameters["dtype"].default
-    began = time.monotonic()
-    result = experiment.compute(options=options, progress=progress, device=task.device, dtype=dtype)
-    store.save(task.out, result, Provenance(
-        analysis=experiment.NAME, command=task.command, options=dict(node.options), problem="", data="", inputs={},
-        trained={}, device=task.device, dtype=dtype, versions=versions(),
-        created=datetime.now(UTC).isoformat(timespec="seconds"), seconds=round(time.monotonic() - began, 3),
-    ), force=True)  # fmt: skip
+    ask(experiment, options, task.out, force=True, device=task.device, dtype=node.dtype, progress=progress)
 
 
 def why(path: Path) -> str:

@@ -104,7 +104,7 @@ class Answer(Node):
         analysis: Its name.
         options: Resolved options.
         labels: What the checkpoints are called in it.
-        dtype: Floating point type; "" for the analysis's own.
+        dtype: Floating point type.
     """
 
     analysis: str

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from analyses import any_named
+from analyses import experiments
 from analyses.pages import Stored
 from analyses.pages import page as page_of
 from analyses.studies import drawing, wording
@@ -37,12 +37,12 @@ def page(
     study, scale = graph.study, graph.scale
     shown = _shown(graph, stored)
     rest = page_of(shown, study.title)
-    experiments, own = _experiments(graph, stored, command)
+    toys, own = _experiments(graph, stored, command)
     figures = [_panel(graph, stored, each, network, command) for each in study.figures for network in graph.networks]
     seeds = [_claim_panel(each, i, command) for i, each in enumerate(tested) if not each.claim.figure]
     sections = [
         Section("Across trainings", "How does it depend on the setting?", panels=tuple(figures)),
-        *experiments,
+        *toys,
         *rest.sections,
         Section("Seeds", "What does each seed say of a claim?", panels=tuple(seeds)),
     ]
@@ -86,16 +86,14 @@ def _experiments(graph: Graph, stored: Mapping[str, Stored], command: str) -> tu
     """A section for each experiment, and the claims that it decides by itself."""
     sections, claims = [], []
     for question in graph.study.experiments:
-        experiment: Any = any_named(question.analysis)
+        experiment: Any = experiments.named(question.analysis)
         panels: list[Panel] = []
         for i, asked in enumerate(a for a in graph.asked if a.id == question.id):
             results = [stored[key].result for key in asked.keys.values() if key in stored]
             if not results or question.show is False:
                 continue
             answer, detail = experiment.words(*results)
-            views = experiment.views(*results) if hasattr(experiment, "views") else ()
-            drawn = [(v.title, v.figure, v.caption) for v in views]
-            drawn = drawn or [(experiment.label(results[0]), experiment.figure(*results), experiment.CAPTION)]
+            drawn = experiment.views(*results)
             anchor = _anchor(question.id, i)
             panels += [
                 Panel(title, figure, caption, command, f"{answer}. {detail}" if n == 0 else "",
@@ -104,7 +102,7 @@ def _experiments(graph: Graph, stored: Mapping[str, Stored], command: str) -> tu
             ]  # fmt: skip
             claims += [
                 Claim(c.text, c.place, c.claimed, c.found, "", c.verdict, TONES.get(c.verdict, "open"), anchor)
-                for c in getattr(experiment, "claims", lambda *results: ())(*results)
+                for c in experiment.claims(*results)
             ]
         sections.append(Section(experiment.TITLE, experiment.QUESTION, panels=tuple(panels)))
     return sections, claims

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analyses import Analysis, any_named
+from analyses import experiments, named
 from analyses.studies.node import Answer, Node, Place, Training, key_of, training_work
 from analyses.studies.sharing import Stem, owner, stems
 from analyses.studies.table import Network, Question, Scale, Study, Values
@@ -338,7 +338,8 @@ def _ask(
     trained: Sequence[Mapping[int, str]],
 ) -> None:  # fmt: skip
     """Nodes of an analysis: one for each choice on which its trainings agree, for each choice of options and seed."""
-    analysis = _analysis(question)
+    analysis = named(question.analysis)
+    assert analysis is not None
     least, most = analysis.TAKES
     if not least <= len(question.of) <= most:
         raise UsageError(f"'{question.id}' asks {question.analysis} of {len(question.of)} trainings",
@@ -371,7 +372,8 @@ def _joined(ids: Sequence[str], runs: Sequence[_Run]) -> list[tuple[tuple[int, .
 
 def _experiment(graph: Graph, question: Question) -> None:
     """Nodes of an experiment: one for each choice of options, and for each seed where it takes one."""
-    experiment = _analysis(question)
+    experiment = experiments.named(question.analysis)
+    assert experiment is not None
     seeded = "seed" in {f.name for f in dataclasses.fields(experiment.Options)} and "seed" not in question.options
     for varied, options in product(_named(question.options, graph.scale)):
         keys = {}
@@ -380,12 +382,6 @@ def _experiment(graph: Graph, question: Question) -> None:
             keys[seed] = graph.add(Answer(
                 key=key_of("answer", experiment.NAME, as_dict(resolved)), needs=(), spec="", work=0.0,
                 name=(f"seed{seed}/" if seeded else "") + _title(question.id, varied), analysis=experiment.NAME,
-                options=as_dict(resolved), labels=(), dtype="",
+                options=as_dict(resolved), labels=(), dtype="float64",
             ))  # fmt: skip
         graph.asked.append(Asked("", question.id, varied, keys, seeded))
-
-
-def _analysis(question: Question) -> Analysis:
-    found = any_named(question.analysis)
-    assert found is not None
-    return found

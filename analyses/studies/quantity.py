@@ -40,6 +40,10 @@ Find = Callable[[str], Sequence[Instance]]
 """Gives the instances of an analysis by its id."""
 
 
+def _reduced(name: str) -> Callable[[Any], Any]:
+    return lambda values: getattr(np, name)(np.atleast_1d(values), axis=-1)
+
+
 def _slope(x: Array, y: Array) -> float:
     return float(np.polyfit(x, y, 1)[0])
 
@@ -56,10 +60,10 @@ def _spearman(x: Array, y: Array) -> float:
 
 FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     "abs": np.abs, "exp": np.exp, "log": np.log, "log10": np.log10, "sqrt": np.sqrt,
-    "mean": np.mean, "median": np.median, "min": np.min, "max": np.max, "sum": np.sum,
+    **{name: _reduced(name) for name in ("mean", "median", "min", "max", "sum")},
     "kendall": kendall, "pearson": _pearson, "spearman": _spearman, "slope": _slope,
 }  # fmt: skip
-"""Functions of a quantity; the second row makes one number of a vector, the third of two vectors."""
+"""Functions of a quantity; the second row takes one number along the last dimension, the third one of two vectors."""
 
 _BINARY: Mapping[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: np.add, ast.Sub: np.subtract, ast.Mult: np.multiply, ast.Div: np.divide, ast.Pow: np.power,

@@ -78,7 +78,7 @@ def run(
     _remember(order, graph, out)
     wanted = share(graph.nodes, *shard) if shard else set(graph.nodes)
     command = order.command(out)
-    made = execute(graph.nodes, wanted, out, jobs=jobs, device=device, command=command, progress=progress)
+    made = execute(graph.nodes, wanted, out, jobs=jobs, device=device, progress=progress)
     return None if shard else conclude(graph, made, out, command)
 
 
