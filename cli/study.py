@@ -77,8 +77,7 @@ def study(
     if listed:
         _list(as_json)
         return
-    if name is None or (out is None and not dry_run):
-        raise click.UsageError("which study, and where to?  landscape study NAME --out DIR, or --list")
+    name = _given(name, out is not None or dry_run)
     from analyses.studies.run import Order, resolve, run
     from landscape.device import choose
 
@@ -98,6 +97,12 @@ def study(
         _concluded(report, as_json)
 
 
+def _given(name: str | None, place: bool) -> str:
+    if name is None or not place:
+        raise click.UsageError("which study, and where to?  landscape study NAME --out DIR, or --list")
+    return name
+
+
 def _jobs(device: str) -> int:
     from analyses.studies.execute import processors
 
@@ -114,9 +119,9 @@ def _shard(text: str | None) -> tuple[int, int] | None:
 
 
 def _list(as_json: bool) -> None:
-    from analyses.studies import table
+    from analyses.studies import reading
 
-    found = [table.read(*table.find(name)) for name in table.shipped()]
+    found = [reading.read(*reading.find(name)) for name in reading.shipped()]
     if as_json:
         emit({"studies": [{"name": s.name, "text": s.text, "reproduces": s.reproduces, "claims": len(s.claims),
                            "scales": {x.name: x.text for x in s.scales}} for s in found]})  # fmt: skip

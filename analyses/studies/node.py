@@ -7,6 +7,7 @@ written; a training's state at step t has the same key whether its steps were sh
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import json
@@ -27,6 +28,11 @@ SHORT = 16
 def key_of(*parts: object) -> str:
     """SHA-256 of values that JSON can hold, in hexadecimal."""
     return hashlib.sha256(json.dumps([FORMAT, *parts], sort_keys=True).encode()).hexdigest()
+
+
+def schema(result: type) -> list[list[object]]:
+    """Fields of a result and their dimensions: a result of an older version, which lacks some, is another node."""
+    return [[f.name, list(f.metadata.get("dims", ()))] for f in dataclasses.fields(result)]
 
 
 @dataclass(frozen=True)

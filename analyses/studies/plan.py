@@ -7,27 +7,23 @@ nodes of their own, and every node gets its key. Data are read, for their finger
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import itertools
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analyses import experiments, named
-from analyses.studies.node import Answer, Node, Place, Training, key_of, training_work
+from analyses.studies.expansion import Run, Varied, expanded, joined, named_values, product, single
+from analyses.studies.node import Answer, Node, Place, Training, key_of, schema, training_work
+from analyses.studies.place import overridden, place_of
 from analyses.studies.sharing import Stem, owner, stems
-from analyses.studies.table import Network, Question, Scale, Study, Values
-from analyses.studies.table import Training as Trained
-from landscape.errors import UsageError, nearest
+from analyses.studies.table import Network, Question, Scale, Study
+from landscape.errors import UsageError
 from landscape.options import as_dict, make
 from landscape.types import Setting
 
 if TYPE_CHECKING:
     from landscape.training.settings import Settings
-
-Varied = dict[str, Setting]
 
 
 @dataclass(frozen=True)
@@ -79,17 +75,6 @@ class Graph:
         return node.key
 
 
-@dataclass(frozen=True)
-class _Run:
-    """A training with one choice of its settings, for any seed."""
-
-    id: str
-    varied: Varied
-    given: Mapping[str, Setting]
-    fork: int | None
-    shift: int
-
-
 def plan(study: Study, scale_name: str, seeds: int | None = None, overrides: Mapping[str, str] | None = None) -> Graph:
     """Resolve a study.
 
@@ -106,7 +91,7 @@ def plan(study: Study, scale_name: str, seeds: int | None = None, overrides: Map
         InputError: If data cannot be read.
         UsageError: If a setting, option or name is wrong.
     """
-    scale, extra = _overridden(study, study.scale(scale_name), dict(overrides or {}))
+    scale, extra = overridden(study, study.scale(scale_name), dict(overrides or {}))
     networks = scale.problems or ((Network(scale.problem),) if scale.problem else ())
     if study.trainings and not networks:
         raise UsageError(f"the scale '{scale_name}' of {study.name} names no problem", "write problem = …")
@@ -116,9 +101,9 @@ def plan(study: Study, scale_name: str, seeds: int | None = None, overrides: Map
     )  # fmt: skip
     data = extra.pop("data", os.environ.get("LANDSCAPE_DATA", ""))
     for network in networks if study.trainings else ():
-        place = _place(network.spec, str(data))
-        runs = _runs(study, scale)
-        layers = (place.defaults, _single(scale.settings), _single(network.settings), extra)
+        place = place_of(network.spec, str(data))
+        runs = expanded(study, scale)
+        layers = (place.defaults, single(scale.settings), single(network.settings), extra)
         trained = _train(graph, network.name, place, runs, layers)
         for question in study.analyses:
             _ask(graph, network.name, place, question, runs, trained)
@@ -127,132 +112,8 @@ def plan(study: Study, scale_name: str, seeds: int | None = None, overrides: Map
     return graph
 
 
-def _overridden(study: Study, scale: Scale, overrides: dict[str, str]) -> tuple[Scale, dict[str, Setting]]:
-    """The scale with what --set says of it, and the settings that are left."""
-    from landscape.training.settings import Settings
-
-    settings = [f.name for f in dataclasses.fields(Settings)]
-    extra: dict[str, Setting] = {}
-    values = dict(scale.values)
-    for word, text in overrides.items():
-        key = word.replace("-", "_")
-        if key == "problem":
-            scale = dataclasses.replace(scale, problem=text, problems=())
-        elif key in values:
-            parts = tuple(_scalar(part) for part in text.split(","))
-            values[key] = parts if isinstance(values[key], tuple) else _scalar(text)
-        elif key in settings or key == "data":
-            extra[key] = text
-        else:
-            raise UsageError(f"--set {word}: {study.name} has no such value", nearest(word, [*values, *settings]))
-    return dataclasses.replace(scale, values=values), extra
-
-
-def _scalar(text: str) -> Setting:
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return {"true": True, "false": False}.get(text.lower(), text)
-
-
-def _single(values: Values) -> dict[str, Setting]:
-    """Settings of a scale or a problem, of which none may have several values."""
-    found: dict[str, Setting] = {}
-    for key, value in values.items():
-        if isinstance(value, tuple):
-            raise UsageError(f"{key} has several values for a whole scale", "give them to a training")
-        found[key] = value
-    return found
-
-
-def _place(spec: str, data: str) -> Place:
-    from landscape import problem as problems
-
-    if "{data}" in spec and not data:
-        raise UsageError(
-            f"the study reads {spec}, and where the data lie is not said", "set LANDSCAPE_DATA, or add --set data=DIR"
-        )
-    problem = problems.load(spec.replace("{data}", data))
-    body, _, query = problem.spec.partition("?")
-    name, _, rest = body.partition(":")
-    if name.endswith(".py"):
-        digest = hashlib.sha256(Path(name).read_bytes()).hexdigest()
-        portable = f"{Path(name).name}:{rest}:{digest}"
-    else:
-        portable = f"{name.partition('/')[0]}/{body.rpartition('/')[2]}"
-    return Place(
-        problem.spec, f"{portable}?{query}", problem.fingerprint(), len(problem.train), len(problem.test),
-        problem.defaults,
-    )  # fmt: skip
-
-
-def _named(values: Values, scale: Scale) -> dict[str, Any]:
-    """Values with the scale's in place of `$names`."""
-    found: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, str) and value.startswith("$"):
-            if value[1:] not in scale.values:
-                raise UsageError(f"{key} = '{value}' has no value at this scale", nearest(value[1:], scale.values))
-            value = scale.values[value[1:]]
-        found[key] = value
-    return found
-
-
-def product(values: Mapping[str, Any]) -> list[tuple[Varied, dict[str, Setting]]]:
-    """Every combination of values that are given as several.
-
-    Args:
-        values: Values by name; a tuple holds several.
-
-    Returns:
-        For each combination what varies, and all values.
-    """
-    varying = [key for key, value in values.items() if isinstance(value, tuple)]
-    found = []
-    for choice in itertools.product(*(values[key] for key in varying)):
-        varied = dict(zip(varying, choice, strict=True))
-        found.append((varied, {**values, **varied}))
-    return found
-
-
-def agree(one: Varied, other: Varied) -> bool:
-    """Whether two choices say the same of what both of them vary."""
-    return all(other[key] == value for key, value in one.items() if key in other)
-
-
-def _runs(study: Study, scale: Scale) -> list[_Run]:
-    """Trainings expanded; forks once for each choice of the training that they leave."""
-    found: list[_Run] = []
-    made: set[str] = set()
-    waiting: list[Trained] = list(study.trainings)
-    while waiting:
-        ready = [t for t in waiting if not t.fork or t.fork in made]
-        if not ready:
-            raise UsageError(f"{waiting[0].id} is forked from itself, through others", "let a fork start elsewhere")
-        for training in ready:
-            parents: list[tuple[int | None, _Run]] = [
-                (i, run) for i, run in enumerate(found) if run.id == training.fork
-            ]
-            for varied, given in product(_named(training.settings, scale)):
-                above: Varied
-                for i, above in [(i, run.varied) for i, run in parents] or [(None, {})]:
-                    if agree(above, varied):
-                        found.append(_Run(training.id, above | varied, {**above, **given}, i, training.seed_shift))
-            made.add(training.id)
-        waiting = [t for t in waiting if t.id not in made]
-    return found
-
-
-def _title(name: str, varied: Varied) -> str:
-    """A name that can stand in a path: sgd-sam,rho=0.1."""
-    words = [name, *(f"{key}={value}" for key, value in varied.items())]
-    return ",".join("".join(c if c.isalnum() or c in "-_.=" else "_" for c in word) for word in words)[:120]
-
-
 def _train(
-    graph: Graph, network: str, place: Place, runs: Sequence[_Run], layers: Sequence[Mapping[str, Setting]]
+    graph: Graph, network: str, place: Place, runs: Sequence[Run], layers: Sequence[Mapping[str, Setting]]
 ) -> list[dict[int, str]]:
     """Nodes of all trainings on a problem; for each run its last node by seed."""
     from landscape.training.settings import resolve
@@ -276,7 +137,7 @@ def _train(
     return found
 
 
-def _forced(run: _Run, settings: Settings, place: Place) -> Stem | None:
+def _forced(run: Run, settings: Settings, place: Place) -> Stem | None:
     if run.fork is None:
         return None
     step = settings.switch_step(place.train)
@@ -292,7 +153,7 @@ class _Maker:
     graph: Graph
     network: str
     place: Place
-    runs: Sequence[_Run]
+    runs: Sequence[Run]
     settings: Sequence[Settings]
     begun: Sequence[Stem | None]
     needed: Sequence[set[int]]
@@ -334,7 +195,7 @@ def _folder(network: str, seed: int) -> str:
 
 
 def _ask(
-    graph: Graph, network: str, place: Place, question: Question, runs: Sequence[_Run],
+    graph: Graph, network: str, place: Place, question: Question, runs: Sequence[Run],
     trained: Sequence[Mapping[int, str]],
 ) -> None:  # fmt: skip
     """Nodes of an analysis: one for each choice on which its trainings agree, for each choice of options and seed."""
@@ -344,8 +205,8 @@ def _ask(
     if not least <= len(question.of) <= most:
         raise UsageError(f"'{question.id}' asks {question.analysis} of {len(question.of)} trainings",
                          f"it takes {least}" if least == most else f"it takes {least} to {most}")  # fmt: skip
-    for chosen, varied in _joined(question.of, runs):
-        for choice, options in product(_named(question.options, graph.scale)):
+    for chosen, varied in joined(question.of, runs):
+        for choice, options in product(named_values(question.options, graph.scale)):
             resolved: Any = make(analysis.Options, options)
             both = varied | choice
             keys = {}
@@ -353,7 +214,7 @@ def _ask(
                 needs = tuple(trained[i][seed] for i in chosen)
                 work = analysis.work(resolved, len(needs))
                 keys[seed] = graph.add(Answer(
-                    key=key_of("answer", analysis.NAME, as_dict(resolved), question.of, needs), needs=needs,
+                    key=key_of("answer", analysis.NAME, schema(analysis.Result), as_dict(resolved), question.of, needs), needs=needs,
                     name=_folder(network, seed) + _title(question.id, both), spec=place.spec,
                     work=float(work.train * place.train + work.test * place.test), analysis=analysis.NAME,
                     options=as_dict(resolved), labels=question.of, dtype="float32",
@@ -361,27 +222,24 @@ def _ask(
             graph.asked.append(Asked(network, question.id, both, keys))
 
 
-def _joined(ids: Sequence[str], runs: Sequence[_Run]) -> list[tuple[tuple[int, ...], Varied]]:
-    """Runs of the given trainings, one of each, that agree on what they vary in common."""
-    found: list[tuple[tuple[int, ...], Varied]] = [((), {})]
-    for name in ids:
-        mine = [(i, run.varied) for i, run in enumerate(runs) if run.id == name]
-        found = [((*chosen, i), varied | own) for chosen, varied in found for i, own in mine if agree(varied, own)]
-    return found
-
-
 def _experiment(graph: Graph, question: Question) -> None:
     """Nodes of an experiment: one for each choice of options, and for each seed where it takes one."""
     experiment = experiments.named(question.analysis)
     assert experiment is not None
     seeded = "seed" in {f.name for f in dataclasses.fields(experiment.Options)} and "seed" not in question.options
-    for varied, options in product(_named(question.options, graph.scale)):
+    for varied, options in product(named_values(question.options, graph.scale)):
         keys = {}
         for seed in range(graph.seeds if seeded else 1):
             resolved: Any = make(experiment.Options, options | ({"seed": seed} if seeded else {}))
             keys[seed] = graph.add(Answer(
-                key=key_of("answer", experiment.NAME, as_dict(resolved)), needs=(), spec="", work=0.0,
+                key=key_of("answer", experiment.NAME, schema(experiment.Result), as_dict(resolved)), needs=(), spec="", work=0.0,
                 name=(f"seed{seed}/" if seeded else "") + _title(question.id, varied), analysis=experiment.NAME,
                 options=as_dict(resolved), labels=(), dtype="float64",
             ))  # fmt: skip
         graph.asked.append(Asked("", question.id, varied, keys, seeded))
+
+
+def _title(name: str, varied: Varied) -> str:
+    """A name that can stand in a path: sgd-sam,rho=0.1."""
+    words = [name, *(f"{key}={value}" for key, value in varied.items())]
+    return ",".join("".join(c if c.isalnum() or c in "-_.=" else "_" for c in word) for word in words)[:120]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from analyses.compare import REPORT, make_directory
-from analyses.studies import table
+from analyses.studies import reading
 from analyses.studies.execute import Made, execute, present
 from analyses.studies.plan import Graph, plan
 from analyses.studies.shard import share
@@ -49,7 +49,7 @@ class Order:
 
 def resolve(order: Order) -> Graph:
     """The graph of an order; data are read, nothing is made."""
-    return plan(table.read(*table.find(order.study)), order.scale, order.seeds, order.overrides)
+    return plan(reading.read(*reading.find(order.study)), order.scale, order.seeds, order.overrides)
 
 
 def run(
@@ -85,7 +85,7 @@ def run(
 def _remember(order: Order, graph: Graph, out: Path) -> None:
     """Keep what was asked, so that shards can be told to be of one study."""
     told = {"study": graph.study.name, "scale": order.scale, "seeds": graph.seeds, "set": dict(order.overrides or {})}
-    text = table.find(order.study)[1]
+    text = reading.find(order.study)[1]
     path = out / STUDY
     if path.exists() and json.loads(path.read_text())["study"] != graph.study.name:
         raise UsageError(f"{out} holds the study {json.loads(path.read_text())['study']}", "choose another --out")
@@ -104,6 +104,9 @@ def conclude(graph: Graph, made: Made, out: Path, command: str) -> Path:
 
     Returns:
         The report.
+
+    Raises:
+        DivergedError: If nothing could be made.
     """
     from analyses.pages import read
     from analyses.studies.claims import judge
@@ -141,7 +144,7 @@ def merge(directories: Sequence[Path], out: Path) -> Path:
             "the directories are of different studies, scales, seeds or settings", "merge shards of one study"
         )
     about = told[0]
-    graph = plan(table.read(about["study"], about["toml"]), about["scale"], about["seeds"], about["set"])
+    graph = plan(reading.read(about["study"], about["toml"]), about["scale"], about["seeds"], about["set"])
     make_directory(out)
     for directory in directories:
         _bring(graph, directory, out)
