@@ -214,7 +214,8 @@ def _ask(
                 needs = tuple(trained[i][seed] for i in chosen)
                 work = analysis.work(resolved, len(needs))
                 keys[seed] = graph.add(Answer(
-                    key=key_of("answer", analysis.NAME, schema(analysis.Result), as_dict(resolved), question.of, needs), needs=needs,
+                    key=key_of("answer", analysis.NAME, schema(analysis.Result), as_dict(resolved), question.of, needs),
+                    needs=needs,
                     name=_folder(network, seed) + _title(question.id, both), spec=place.spec,
                     work=float(work.train * place.train + work.test * place.test), analysis=analysis.NAME,
                     options=as_dict(resolved), labels=question.of, dtype="float32",
@@ -232,7 +233,8 @@ def _experiment(graph: Graph, question: Question) -> None:
         for seed in range(graph.seeds if seeded else 1):
             resolved: Any = make(experiment.Options, options | ({"seed": seed} if seeded else {}))
             keys[seed] = graph.add(Answer(
-                key=key_of("answer", experiment.NAME, schema(experiment.Result), as_dict(resolved)), needs=(), spec="", work=0.0,
+                key=key_of("answer", experiment.NAME, schema(experiment.Result), as_dict(resolved)),
+                needs=(), spec="", work=0.0,
                 name=(f"seed{seed}/" if seeded else "") + _title(question.id, varied), analysis=experiment.NAME,
                 options=as_dict(resolved), labels=(), dtype="float64",
             ))  # fmt: skip
