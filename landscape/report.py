@@ -135,23 +135,23 @@ class Page:
         title: Title of the page.
         lead: One sentence: what was compared, on what.
         findings: The verdicts, on the first screen.
-        claims: What was claimed beside what was found; before the findings.
-        remark: How the claims were tested, in a sentence or two.
         tables: What was compared: one row for each checkpoint.
         sections: The evidence.
         warnings: What to be careful with.
         provenance: Versions, inputs and their hashes, commands.
+        claims: What was claimed beside what was found; they stand before the findings.
+        remark: How the claims were tested, in a sentence or two.
     """
 
     title: str
     lead: str
     findings: tuple[Finding, ...] = ()
-    claims: tuple[Claim, ...] = ()
-    remark: str = ""
     tables: tuple[Table, ...] = ()
     sections: tuple[Section, ...] = ()
     warnings: tuple[str, ...] = ()
     provenance: tuple[Table, ...] = ()
+    claims: tuple[Claim, ...] = ()
+    remark: str = ""
 
 
 def is_number(value: object) -> bool:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from browser import chromium, visit
 from conftest import Command
 
 from analyses.pages import read
@@ -23,6 +26,8 @@ from analyses.studies.execute import present
 from analyses.studies.node import Training
 from analyses.studies.plan import Graph, plan
 from analyses.studies.shard import share
+from analyses.studies.table import KINDS, TESTS, Claim, Drawing, Question, Scale
+from analyses.studies.table import Training as Training_
 from landscape import checkpoint as checkpoints
 from landscape.result import equal
 
@@ -346,3 +351,52 @@ def test_the_page_of_claims_is_written_from_what_was_found(made: Path, run: Comm
     text = (tmp_path / "claims.md").read_text()
     assert "| The fork costs 1.5 | arithmetic, 2 − E/T | 1.5 | 1.50; 2 seeds; largest difference 0" in text
     assert "**holds** |" in text
+
+
+def test_the_report_opens_with_the_claims_and_each_leads_to_a_figure(made: Path) -> None:
+    html = (made / "out" / "report.html").read_text()
+    assert html.index("<h1>") < html.index('<table class="claims"') < html.index('class="plot"')
+    targets = re.findall(r'<td data-is="Found"><a href="#([^"]+)"', html)
+    assert len(targets) == 2
+    assert all(f'class="plot" id="{target}"' in html for target in targets)
+    assert "Holm" not in html or "corrected" in html
+    assert "Differences are paired within seeds" in html
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(("width", "dark"), [(1280, False), (375, True)])
+def test_a_browser_draws_the_report_of_a_study(made: Path, width: int, dark: bool) -> None:
+    with chromium() as browser, visit(browser, made / "out" / "report.html", width=width, dark=dark) as seen:
+        seen.scroll_through()
+        counts = seen.page.eval_on_selector_all(".plot", "plots => plots.map((plot) => plot.data.length)")
+        assert len(counts) >= 2
+        assert all(count > 0 for count in counts)
+        assert seen.overflow() <= 0
+        assert seen.errors == []
+        assert seen.requests == []
+        assert "not decided" in seen.page.inner_text(".claims") or "holds" in seen.page.inner_text(".claims")
+        seen.page.click(".claims a >> nth=1")
+        assert seen.page.evaluate("location.hash") == "#show-by-rho"
+
+
+def test_the_example_of_the_documentation_runs(run: Command, tmp_path: Path) -> None:
+    text = (Path(__file__).parent.parent / "docs" / "studies.md").read_text()
+    example = re.search(r"```toml\n(.*?)```", text, re.DOTALL)
+    assert example is not None
+    (tmp_path / "mine.toml").write_text(example[1])
+    words = ("--seeds", "2", "--set", "rhos=0.05,0.2,0.1", "--jobs", "1", "--quiet")
+    done = run("study", tmp_path / "mine.toml", "--out", tmp_path / "out", *words)
+    assert done.exit_code == 0, done.output
+    assert "The distance from SGD grows with ρ: holds" in done.stdout
+    for cls in (Scale, Training_, Question, Claim, Drawing):
+        for field in dataclasses.fields(cls):
+            assert f"`{field.name}`" in text or field.name in {"name"}, f"{cls.__name__}.{field.name} is not documented"
+    assert all(f"`{test}`" in text for test in TESTS)
+    assert all(f'`"{kind}"`' in text for kind in KINDS)
+
+
+def test_the_example_in_the_help_is_a_study(run: Command) -> None:
+    told = run("study", "--help").stdout
+    lines = told[told.index("  title = ") : told.index("Examples:")].splitlines()
+    study = reading.read("help", "\n".join(line.strip() for line in lines))
+    assert plan(study, "cpu").nodes

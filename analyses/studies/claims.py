@@ -86,14 +86,16 @@ def instances(graph: Graph, stored: Mapping[str, Stored], network: str, seed: in
         id: The analysis's id.
 
     Returns:
-        One for each choice of what was repeated.
+        One for each choice of what was repeated, in the order of its numbers.
     """
 
     def result(asked: Asked) -> Any:
         key = asked.keys.get(seed, asked.keys[0])
         return stored[key].result if key in stored else None
 
-    return [Instance(a.varied, result(a)) for a in graph.asked if a.id == id and a.network in {network, ""}]
+    found = [Instance(a.varied, result(a)) for a in graph.asked if a.id == id and a.network in {network, ""}]
+    ordered = all(isinstance(value, (int, float)) for each in found for value in each.varied.values())
+    return sorted(found, key=lambda each: tuple(each.varied.values())) if ordered else found  # type: ignore[arg-type]
 
 
 def per_seed(graph: Graph, stored: Mapping[str, Stored], network: str, text: str) -> list[Array]:

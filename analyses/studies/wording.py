@@ -17,10 +17,10 @@ def shown(value: float, unit: str) -> str:
 
 def found(tested: Tested) -> str:
     """The mean with its interval and unit, and how many it is over."""
-    mean, unit = tested.mean, tested.claim.unit or ("τ" if tested.claim.test in {"increasing", "decreasing"} else "")
+    mean, unit = tested.mean, tested.claim.unit
     if not mean.count:
         return "not measured"
-    middle = shown(mean.value, unit)
+    middle = ("τ = " if tested.claim.test in {"increasing", "decreasing"} else "") + shown(mean.value, unit)
     tail = f" {unit}" if unit else ""
     if mean.count == 1 or math.isnan(mean.low) or mean.low == mean.high:
         return f"{middle}{tail}"
