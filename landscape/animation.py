@@ -49,7 +49,8 @@ def slide(
     figure.update_layout(
         sliders=[
             {
-                "active": start, "steps": steps, "currentvalue": {"prefix": prefix, "xanchor": "left"},
+                "active": start, "steps": steps,
+                "currentvalue": {"prefix": prefix, "xanchor": "right" if play else "left"},
                 "x": 0.12 if play else 0, "len": 0.88 if play else 1, "y": 0, "yanchor": "top",
                 "pad": {"t": 44, "b": 4},
             }

@@ -81,6 +81,9 @@
     return Plotly.react(plot, { data: figure.data, layout, config, frames: figure.frames });
   }
 
+  // Plotly breaks the promise of an animation that is paused, and gives no reason.
+  addEventListener("unhandledrejection", (event) => event.reason === undefined && event.preventDefault());
+
   const redraw = () => figures.forEach((_, plot) => draw(plot));
 
   const near = new IntersectionObserver(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol, cast
 
-from analyses.experiments import exit_time, perturbed_loss, saddle, saddle_escape
+from analyses.experiments import exit_time, flatness, perturbed_loss, saddle, saddle_escape, toy_minima
 
 
 class Experiment(Protocol):
@@ -38,7 +38,7 @@ class Experiment(Protocol):
 
 
 # in the order of a report; a test holds each module against the protocol
-EXPERIMENTS = cast("tuple[Experiment, ...]", (perturbed_loss, exit_time, saddle, saddle_escape))
+EXPERIMENTS = cast("tuple[Experiment, ...]", (perturbed_loss, exit_time, saddle, saddle_escape, flatness, toy_minima))
 
 
 def named(name: str) -> Experiment | None:

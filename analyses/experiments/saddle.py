@@ -155,8 +155,7 @@ def _paths(options: Options, like: Tensor) -> dict[str, Array]:
     found: dict[str, list[Array]] = {"step": [], "path": [], "abscissa": [], "ordinate": [], "ground": []}
     for toy, lr, radius, starts, window in zip((SADDLE, BEALE), LR, RADIUS, STARTS, WINDOW, strict=True):
         last = 300 if toy is SADDLE else 10_000
-        step = [0, *np.unique(np.geomspace(1, last, 60).astype(int)).tolist()]
-        step = [0] * (61 - len(step)) + step  # both functions have as many moments
+        step = _moments(last)
         rho = like.new_tensor(radius)[:, None, None]
         start = like.new_tensor(starts).expand(len(METHODS), -1, -1)
         path = descend(toy.gradient, start, step, lr=lr, rho=rho, normalised=normalised)  # (T, M, P, 2)
@@ -166,6 +165,12 @@ def _paths(options: Options, like: Tensor) -> dict[str, Array]:
         for key, value in zip(found, values, strict=True):
             found[key].append(value if isinstance(value, np.ndarray) else value.cpu().numpy())
     return {key: np.stack(value) for key, value in found.items()}
+
+
+def _moments(last: int, count: int = 60) -> list[int]:
+    """Steps from 0 on, all different, that grow about geometrically."""
+    powers = np.unique(np.geomspace(1, last, 400).astype(int))
+    return [0, *powers[np.linspace(0, len(powers) - 1, count).round().astype(int)].tolist()]
 
 
 def _thresholds(options: Options, like: Tensor) -> dict[str, Array]:
@@ -270,7 +275,8 @@ def words(*results: Saddle) -> tuple[str, str]:
         The answer, and the numbers behind it.
     """
     r = results[0]
-    held = "; ".join(f"{name} {percent([float(part[1])])}" for name, part in zip(r.settings, r.share, strict=True))
+    held = ", ".join(f"{name} {percent([float(part[1])])}" for name, part in zip(r.settings, r.share, strict=True))
+    held = held.replace(f"{METHODS[1]}, ", "").replace(METHODS[2], "normalised")
     low, high = (number(float(v)) for v in r.threshold)
     answer = f"Only above ρ = 1/|λ|, where ε = ρ∇L: {low} on x² − y², {high} on Beale's function; {counted(claims(r))}"
     return answer, f"Starts that end at Beale's saddle: {held}"
@@ -278,8 +284,8 @@ def words(*results: Saddle) -> tuple[str, str]:
 
 CAPTION = (
     "Paths from the same starts over the values of x² − y² (left) and, on a logarithmic colour scale, of Beale's "
-    "function (right); the cross is the saddle, the star the minimum. Press play or move the slider: steps go by "
-    "powers, so that early ones can be seen."
+    "function (right); the cross is the saddle, the star the minimum. Press play or move the slider: steps on "
+    "x² − y² | on Beale's function, fewer between early ones so that these can be seen."
 )
 
 

@@ -87,7 +87,7 @@ def paths(r: Saddle) -> Figure:
     )
     moments = range(r.step.shape[1])
     frames = [[_now(r, f, m, t) for f in range(len(r.functions)) for m in range(len(r.methods))] for t in moments]
-    names = [f"{a} and {b}{' ' * t}" for t, (a, b) in enumerate(r.step.T)]
+    names = [f"{a} | {b}" for a, b in r.step.T]
     slide(drawn, frames, names, moving, prefix="steps: ", play=True)
     return layout(drawn, ["x", "x"], ["y", "y"], height=470 + ROOM)
 
@@ -117,10 +117,10 @@ def basins(r: Saddle) -> Figure:
     """The fate of each start, with a slider over methods and ρ, beside the parts of all."""
     from plotly.subplots import make_subplots
 
-    drawn = make_subplots(1, 2, column_widths=[0.6, 0.4], horizontal_spacing=0.12)
-    steps = [[k / 4, color] for k, color in enumerate(COLORS)] + [[(k + 1) / 4, c] for k, c in enumerate(COLORS)]
+    drawn = make_subplots(1, 2, column_widths=[0.6, 0.4], horizontal_spacing=0.2)
+    scale = [[k / 4, color] for j, color in enumerate(COLORS) for k in (j, j + 1)]  # four flat steps
     drawn.add_heatmap(
-        x=r.column, y=r.row, z=r.basin[0], zmin=-0.5, zmax=3.5, colorscale=sorted(steps, key=lambda s: s[0]),
+        x=r.column, y=r.row, z=r.basin[0], zmin=-0.5, zmax=3.5, colorscale=scale,
         showscale=False, customdata=_fates(r, 0), hovertemplate="(%{x:.2f}, %{y:.2f}) %{customdata}<extra></extra>",
         row=1, col=1,
     )  # fmt: skip
