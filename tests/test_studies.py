@@ -384,7 +384,7 @@ def test_the_example_of_the_documentation_runs(run: Command, tmp_path: Path) -> 
     example = re.search(r"```toml\n(.*?)```", text, re.DOTALL)
     assert example is not None
     (tmp_path / "mine.toml").write_text(example[1])
-    words = ("--seeds", "2", "--set", "rhos=0.05,0.2,0.1", "--jobs", "1", "--quiet")
+    words = ("--seeds", "2", "--set", "rhos=0.05,0.4,0.1,0.2", "--jobs", "1", "--quiet")
     done = run("study", tmp_path / "mine.toml", "--out", tmp_path / "out", *words)
     assert done.exit_code == 0, done.output
     assert "The distance from SGD grows with ρ: holds" in done.stdout

@@ -95,7 +95,7 @@ def instances(graph: Graph, stored: Mapping[str, Stored], network: str, seed: in
 
     found = [Instance(a.varied, result(a)) for a in graph.asked if a.id == id and a.network in {network, ""}]
     ordered = all(isinstance(value, (int, float)) for each in found for value in each.varied.values())
-    return sorted(found, key=lambda each: tuple(each.varied.values())) if ordered else found  # type: ignore[arg-type]
+    return sorted(found, key=lambda each: tuple(each.varied.values())) if ordered else found
 
 
 def per_seed(graph: Graph, stored: Mapping[str, Stored], network: str, text: str) -> list[Array]:
