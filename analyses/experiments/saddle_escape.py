@@ -140,11 +140,12 @@ def _equation(options: Options, like: Tensor, generator: Generator) -> dict[str,
         return found
 
     exact = [chain_exit(lambda a, b, k=k: below(k, a, b), SDE_EDGE) * SDE_DT for k in rates]  # type: ignore[misc]
-    keep = (1 - like.new_tensor(rates) * SDE_DT)[:, None]
+    keep: Tensor = (1 - like.new_tensor(rates) * SDE_DT)[:, None]
     shape = (len(rates), 5 * options.walkers)
 
     def move(y: Tensor) -> Tensor:
-        return keep * y + jump * torch.randn(shape, generator=generator, dtype=like.dtype, device=like.device)
+        noise = torch.randn(shape, generator=generator, dtype=like.dtype, device=like.device)
+        return y * keep + noise * jump
 
     start = like.new_zeros(shape)
     left = exit_steps(move, start, lambda y: y.abs() < SDE_EDGE, int(25 * max(exact) / SDE_DT)).cpu().numpy() * SDE_DT
