@@ -15,12 +15,12 @@ import numpy as np
 
 from analyses import REGISTRY, Analysis, evaluate, experiments, named
 from analyses.experiments import Experiment
+from analyses.experiments.view import View
 from landscape import store
 from landscape.errors import InputError
 from landscape.report import Finding, Page, Panel, Section, Table
 from landscape.result import Provenance
 from landscape.training.methods import labels
-from landscape.view import View
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from analyses.experiments.view import View
 from landscape.claim import Claim, counted, pooled, verdict
 from landscape.options import option
 from landscape.result import Array, quantity
 from landscape.types import Progress, quiet
-from landscape.view import View
 from landscape.wording import bounded, number, percent
 
 if TYPE_CHECKING:
@@ -144,8 +144,8 @@ def _equation(options: Options, like: Tensor, generator: Generator) -> dict[str,
     shape = (len(rates), 5 * options.walkers)
 
     def move(y: Tensor) -> Tensor:
-        noise = torch.randn(shape, generator=generator, dtype=like.dtype, device=like.device)
-        return y * keep + noise * jump
+        kick = torch.randn(shape, generator=generator, dtype=like.dtype, device=like.device)
+        return torch.addcmul(jump * kick, keep, y)
 
     start = like.new_zeros(shape)
     left = exit_steps(move, start, lambda y: y.abs() < SDE_EDGE, int(25 * max(exact) / SDE_DT)).cpu().numpy() * SDE_DT
