@@ -15,12 +15,12 @@ import numpy as np
 
 from analyses import REGISTRY, Analysis, evaluate, experiments, named
 from analyses.experiments import Experiment
+from analyses.experiments.view import View
 from landscape import store
 from landscape.errors import InputError
 from landscape.report import Finding, Page, Panel, Section, Table
 from landscape.result import Provenance
 from landscape.training.methods import labels
-from landscape.view import View
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,8 @@ def page(stored: Sequence[Stored], title: str = "") -> Page:
     """
     stored, repeated = _distinct(stored)
     sections, findings = [], []
-    for analysis in (*REGISTRY, *experiments.EXPERIMENTS):
+    asked: tuple[Analysis | Experiment, ...] = (*REGISTRY, *experiments.EXPERIMENTS)
+    for analysis in asked:
         groups = _groups([s for s in stored if s.analysis is analysis])
         if not groups:
             continue
@@ -219,11 +220,11 @@ def _warnings(stored: Sequence[Stored]) -> list[str]:
 
 def _provenance(stored: Sequence[Stored]) -> Table:
     rows = [
-        (str(s.path), s.analysis.NAME, name, digest[:16] or None, s.provenance.problem or None,
+        (str(s.path), s.analysis.NAME, name or None, digest[:16] or None, s.provenance.problem or None,
          s.provenance.data[:16] or None,
          s.provenance.device, s.provenance.dtype, s.provenance.versions.get("torch"), s.provenance.created)
         for s in stored
-        for name, digest in (s.provenance.inputs or {None: ""}).items()
+        for name, digest in (s.provenance.inputs or {"": ""}).items()
     ]  # fmt: skip
     columns = (
         "file",

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from analyses.experiments.view import View
 from landscape.claim import Claim, counted, pooled, verdict
 from landscape.options import option
 from landscape.result import Array, quantity
 from landscape.types import Progress, quiet
-from landscape.view import View
 from landscape.wording import bounded, number, percent
 
 if TYPE_CHECKING:

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from analyses.experiments.view import View
 from landscape.claim import Claim, counted, verdict
 from landscape.options import option
 from landscape.result import Array, quantity
 from landscape.types import Progress, quiet
-from landscape.view import View
 from landscape.wording import number, percent
 
 if TYPE_CHECKING:
@@ -161,9 +161,10 @@ def _paths(options: Options, like: Tensor) -> dict[str, Array]:
         path = descend(toy.gradient, start, step, lr=lr, rho=rho, normalised=normalised)  # (T, M, P, 2)
         x, y = (torch.linspace(*edge, 81).to(like) for edge in window)
         points = torch.stack(torch.meshgrid(x, y, indexing="xy"), -1)
-        values = (np.array(step), path.permute(1, 2, 0, 3), x, y, toy.value(points))
-        for key, value in zip(found, values, strict=True):
-            found[key].append(value if isinstance(value, np.ndarray) else value.cpu().numpy())
+        found["step"].append(np.array(step))
+        drawn = {"path": path.permute(1, 2, 0, 3), "abscissa": x, "ordinate": y, "ground": toy.value(points)}
+        for key, value in drawn.items():
+            found[key].append(value.cpu().numpy())
     return {key: np.stack(value) for key, value in found.items()}
 
 

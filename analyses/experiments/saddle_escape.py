@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from analyses.experiments.view import View
 from landscape.claim import Claim, counted, pooled, verdict
 from landscape.options import option
 from landscape.result import Array, quantity
 from landscape.types import Progress, quiet
-from landscape.view import View
 from landscape.wording import bounded, number, percent
 
 if TYPE_CHECKING:
@@ -140,11 +140,12 @@ def _equation(options: Options, like: Tensor, generator: Generator) -> dict[str,
         return found
 
     exact = [chain_exit(lambda a, b, k=k: below(k, a, b), SDE_EDGE) * SDE_DT for k in rates]  # type: ignore[misc]
-    keep = (1 - like.new_tensor(rates) * SDE_DT)[:, None]
+    keep: Tensor = (1 - like.new_tensor(rates) * SDE_DT)[:, None]
     shape = (len(rates), 5 * options.walkers)
 
     def move(y: Tensor) -> Tensor:
-        return keep * y + jump * torch.randn(shape, generator=generator, dtype=like.dtype, device=like.device)
+        kick = torch.randn(shape, generator=generator, dtype=like.dtype, device=like.device)
+        return torch.addcmul(jump * kick, keep, y)
 
     start = like.new_zeros(shape)
     left = exit_steps(move, start, lambda y: y.abs() < SDE_EDGE, int(25 * max(exact) / SDE_DT)).cpu().numpy() * SDE_DT

@@ -8,6 +8,7 @@ Source: thesis, equations 2.1 and 2.4, theorem 2.2.5.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,7 +75,7 @@ class GaussianSGD:
 
 def claimed_exponent(curvature: float, depth: float) -> float:
     """Theorem 2.2.5's limit of (η/B)·ln E[ν] for one parameter: 2ΔL·λ^(−1/2)."""
-    return 2 * depth * curvature**-0.5
+    return 2 * depth / math.sqrt(curvature)
 
 
 def exact_exponent(curvature: float, depth: float) -> float:

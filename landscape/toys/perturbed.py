@@ -32,7 +32,7 @@ def on_line(toy: Toy, w: Tensor, rho: Tensor, maxima: tuple[float, ...] = ()) ->
     Returns:
         L̃, in the shape of both.
     """
-    ends = torch.stack(torch.broadcast_tensors(w - rho, w + rho))
+    ends = torch.stack([w - rho, w + rho])
     best = toy.value(ends.unsqueeze(-1)).amax(0)
     for place in maxima:
         top = toy.value(w.new_tensor([place]))
@@ -57,10 +57,10 @@ def on_plane(toy: Toy, w: Tensor, rho: Tensor) -> Tensor:
         return toy.value(w + rho.unsqueeze(-1) * around)
 
     width = 2 * math.pi / ANGLES
-    shape = torch.broadcast_shapes(w.shape[:-1], rho.shape)
-    best, angle = w.new_full(shape, -math.inf), w.new_zeros(shape)
+    angle = torch.zeros_like(w[..., 0] + rho)
+    best = torch.full_like(angle, -math.inf)
     for k in range(ANGLES):
-        value = at(w.new_full(shape, k * width))
+        value = at(torch.full_like(angle, k * width))
         angle = torch.where(value > best, k * width, angle)
         best = best.maximum(value)
     return at(golden(lambda a: -at(a), angle - width, angle + width))

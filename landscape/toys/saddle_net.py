@@ -40,7 +40,7 @@ class SaddleNet:
 
     def _forward(self, theta: Tensor, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Output weights (..., h), activations (..., B, h) and outputs (..., B)."""
-        units = theta.unflatten(-1, (self.hidden, 1 + x.shape[-1]))
+        units = theta.reshape(*theta.shape[:-1], self.hidden, 1 + x.shape[-1])
         v, w = units[..., 0], units[..., 1:]
         active = torch.tanh(x @ w.transpose(-1, -2))
         return v, active, (active @ v.unsqueeze(-1)).squeeze(-1)

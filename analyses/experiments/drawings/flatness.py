@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from landscape.animation import ROOM, slide
+from analyses.experiments.drawings.animation import ROOM, slide
 from landscape.claim import pooled
 from landscape.style import NEUTRAL, TEST, TRAIN, layout, mark
 
@@ -66,13 +66,14 @@ def perturbed(r: Flatness) -> Figure:
 
     drawn = go.Figure()
     thin = slice(None, None, 4)
-    at = r.perturbed.argmin(-1)
+    at, first = r.perturbed.argmin(-1), 3
     drawn.add_scatter(x=r.place[thin], y=r.empirical[0, thin], mode="lines", name="L", line=mark(0).line())
-    drawn.add_scatter(x=r.place[thin], y=r.perturbed[0, thin], mode="lines", name="L̃", line=mark(1).line())
-    drawn.add_scatter(x=[r.place[at[0]]], y=[r.perturbed[0, at[0]]], mode="markers", name="lowest point of L̃",
+    drawn.add_scatter(x=r.place[thin], y=r.perturbed[first, thin], mode="lines", name="L̃", line=mark(1).line())
+    lowest = {"x": [r.place[at[first]]], "y": [r.perturbed[first, at[first]]]}
+    drawn.add_scatter(**lowest, mode="markers", name="lowest point of L̃",
                       marker={"symbol": "star", "size": 13, "color": TRAIN})  # fmt: skip
     frames = [[{"y": loss[thin]}, {"x": [r.place[k]], "y": [loss[k]]}] for loss, k in zip(r.perturbed, at, strict=True)]
-    slide(drawn, frames, [f"{rho:g}" for rho in r.rho], [1, 2], prefix="ρ = ")
+    slide(drawn, frames, [f"{rho:g}" for rho in r.rho], [1, 2], prefix="ρ = ", start=first)
     return layout(drawn, "w", "loss", height=380 + ROOM)
 
 

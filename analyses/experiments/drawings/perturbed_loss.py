@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from landscape.animation import ROOM, slide
+from analyses.experiments.drawings.animation import ROOM, slide
 from landscape.result import Array
 from landscape.style import NEUTRAL, TRAIN, layout, mark
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from landscape.animation import ROOM, slide
+from analyses.experiments.drawings.animation import ROOM, slide
 from landscape.result import Array
 from landscape.style import NEUTRAL, TRAIN, layout, mark
 
@@ -99,7 +99,7 @@ def _inside(r: Saddle, f: int, m: int) -> Array:
     high = np.array([r.abscissa[f, -1], r.ordinate[f, -1]])
     gone = np.maximum.accumulate(~((path >= low) & (path <= high)).all(-1), axis=1)
     path[gone] = np.nan
-    return path
+    return np.asarray(path)
 
 
 def _joined(path: Array) -> tuple[Array, Array]:
@@ -147,7 +147,7 @@ def basins(r: Saddle) -> Figure:
 
 
 def _fates(r: Saddle, c: int) -> Array:
-    return np.array(r.fates)[r.basin[c]]
+    return np.asarray(np.array(r.fates)[r.basin[c]])
 
 
 def _short(r: Saddle) -> tuple[str, ...]:

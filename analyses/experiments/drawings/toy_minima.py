@@ -19,7 +19,7 @@ SLIT = (
     "gradient is 0 and the loss's is not, and at the minimum at 1, for each η and ρ. Lowest row: gradient descent."
 )
 RATE = (
-    "Mean of ‖∇f(x_t)‖² up to T for SAM with η₀/√t and ρ₀/√t on Σ x²/(1 + x²) with noisy gradients, mean over runs "
+    "Mean of ‖∇f(xₜ)‖² up to T for SAM with η₀/√t and ρ₀/√t on Σ x²/(1 + x²) with noisy gradients, mean over runs "
     "(marks), and the bound of theorem 2 with its own constants (dotted)."
 )
 
