@@ -23,6 +23,7 @@ from analyses import (
     shift,
     spectrum,
 )
+from analyses.experiments import EXPERIMENTS as EXPERIMENTS
 from landscape.types import Work
 
 

@@ -20,6 +20,7 @@ from landscape.wording import percent, points, seeds, spread
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
+    from torch import Tensor
 
     from landscape.checkpoint import Checkpoint
     from landscape.problem import Problem
@@ -54,6 +55,8 @@ class Evaluation:
         error: Error likewise.
         stored_loss: Loss with the statistics stored in the checkpoint, shape (checkpoints, 2).
         stored_error: Error likewise.
+        only_wrong: Test examples that the first checkpoint gets wrong and the other right, shape (checkpoints,
+            checkpoints): the counts of McNemar's test; NaN for regressions.
         norm: ‖θ‖₂, shape (checkpoints,).
         parameters: D, for each checkpoint.
         step: Steps made, shape (checkpoints,).
@@ -70,7 +73,7 @@ class Evaluation:
         test_error: Test error there.
     """
 
-    labelled: ClassVar[Mapping[str, str]] = {"checkpoint": "names"}
+    labelled: ClassVar[Mapping[str, str]] = {"checkpoint": "names", "other": "names"}
 
     names: tuple[str, ...]
     methods: tuple[str, ...]
@@ -81,6 +84,7 @@ class Evaluation:
     error: Array = quantity("1", "mean error, recalibrated statistics", "checkpoint", "split")
     stored_loss: Array = quantity("nats", "mean loss, stored statistics", "checkpoint", "split")
     stored_error: Array = quantity("1", "mean error, stored statistics", "checkpoint", "split")
+    only_wrong: Array = quantity("examples", "test examples that the first alone gets wrong", "checkpoint", "other")
     norm: Array = quantity("theta", "norm of theta", "checkpoint")
     parameters: Array = quantity("1", "number of parameters", "checkpoint")
     step: Array = quantity("1", "optimizer steps made", "checkpoint")
@@ -130,12 +134,15 @@ def compute(
 
     surface = Surface(problem, batch_size=options.batch_size, device=device, dtype=getattr(torch, dtype))
     values = np.empty((2, 2, len(checkpoints), 2))  # rule, loss and error, checkpoint, split
+    wrong = []  # test examples, with recalibrated statistics
     for i, checkpoint in enumerate(checkpoints):
         for rule in (0, 1):
             surface.at(checkpoint, recalibrated=rule == 0)
             for s, name in enumerate(SPLITS):
                 score = surface.score(name)
                 values[rule, :, i, s] = float(score.loss), float(score.error)
+            if rule == 0:
+                wrong.append(problem.task.errors(surface.outputs("test"), surface.problem.test.targets).double())
         progress(i + 1, len(checkpoints), checkpoint.name)
     curves = [_curves(checkpoint, len(problem.train)) for checkpoint in checkpoints]
     padded = {key: _pad([c[key] for c in curves]) for key in curves[0]}
@@ -149,12 +156,19 @@ def compute(
         error=values[0, 1],
         stored_loss=values[1, 0],
         stored_error=values[1, 1],
+        only_wrong=_only_wrong(torch.stack(wrong), surface.classifies),
         norm=np.array([float(torch.linalg.vector_norm(c.theta.double())) for c in checkpoints]),
         parameters=np.array([c.layout.size for c in checkpoints]),
         step=np.array([c.step for c in checkpoints]),
         cost=np.array([c.cost for c in checkpoints]),
         **padded,
     )
+
+
+def _only_wrong(wrong: Tensor, classifies: bool) -> Array:
+    """How many examples each gets wrong that another gets right, from errors of 0 or 1, shape (checkpoints, N)."""
+    counts: Array = (wrong @ (1 - wrong).T).cpu().numpy()
+    return counts if classifies else np.full_like(counts, np.nan)
 
 
 def _curves(checkpoint: Checkpoint, n: int) -> dict[str, Array]:
@@ -189,7 +203,7 @@ def _pad(rows: list[Array]) -> Array:
 
 def work(options: Options, checkpoints: int) -> Work:
     """Passes over the data: recalibration and two evaluations for each checkpoint."""
-    return Work(f"{checkpoints} checkpoints × 2 BatchNorm rules", train=3 * checkpoints, test=2 * checkpoints)
+    return Work(f"{checkpoints} checkpoints × 2 BatchNorm rules", train=3 * checkpoints, test=3 * checkpoints)
 
 
 def label(result: Evaluation) -> str:

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from analyses import REGISTRY, Analysis, evaluate, named
+from analyses import REGISTRY, Analysis, evaluate, experiments, named
+from analyses.experiments import Experiment
+from analyses.experiments.view import View
 from landscape import store
 from landscape.errors import InputError
 from landscape.report import Finding, Page, Panel, Section, Table
@@ -33,7 +35,7 @@ class Stored:
     """
 
     path: Path
-    analysis: Analysis
+    analysis: Analysis | Experiment
     result: Any
     provenance: Provenance
 
@@ -51,7 +53,7 @@ def read(path: Path) -> Stored:
         InputError: If the file cannot be used or its analysis is not known.
     """
     provenance = store.provenance(path)
-    analysis = named(provenance.analysis)
+    analysis = named(provenance.analysis) or experiments.named(provenance.analysis)
     if analysis is None:
         raise InputError(f"{path} holds a result of '{provenance.analysis}', which is not known", "update the toolkit")
     return Stored(path, analysis, store.load(path, analysis.Result), provenance)
@@ -69,26 +71,27 @@ def page(stored: Sequence[Stored], title: str = "") -> Page:
     """
     stored, repeated = _distinct(stored)
     sections, findings = [], []
-    for analysis in REGISTRY:
+    asked: tuple[Analysis | Experiment, ...] = (*REGISTRY, *experiments.EXPERIMENTS)
+    for analysis in asked:
         groups = _groups([s for s in stored if s.analysis is analysis])
         if not groups:
             continue
-        panels = tuple(_panel(label, group) for label, group in groups.items())
+        panels = tuple(panel for label, group in groups.items() for panel in _panels(label, group))
         sections.append(Section(title=analysis.TITLE, question=analysis.QUESTION, panels=panels))
         findings.append(_finding(analysis, groups))
-    problems = sorted({_short(s.provenance.problem) for s in stored})
+    problems = sorted({_short(s.provenance.problem) for s in stored if s.provenance.problem})
     return Page(
-        title=title or f"Loss landscape of {' and '.join(problems) or 'nothing yet'}",
+        title=title or f"Loss landscape of {' and '.join(problems) or ('toys' if stored else 'nothing yet')}",
         lead=_lead(stored, problems),
         findings=tuple(findings),
-        tables=tuple(_checkpoints(stored)),
+        tables=(*_checkpoints(stored), *_claims(stored)),
         sections=tuple(sections),
         warnings=(*repeated, *_warnings(stored)),
         provenance=(_provenance(stored),) if stored else (),
     )
 
 
-def _finding(analysis: Analysis, groups: dict[str, list[Stored]]) -> Finding:
+def _finding(analysis: Analysis | Experiment, groups: dict[str, list[Stored]]) -> Finding:
     """One answer for all groups where they agree, else one line for each."""
     told = {label: analysis.words(*(s.result for s in group)) for label, group in groups.items()}
     if len(told) == 1:
@@ -104,7 +107,8 @@ def _distinct(stored: Sequence[Stored]) -> tuple[list[Stored], list[str]]:
     kept: dict[str, Stored] = {}
     said = []
     for one in stored:
-        key = json.dumps([one.provenance.analysis, *one.provenance.inputs.values(), _terms(one)])
+        about = one.provenance
+        key = json.dumps([about.analysis, *about.inputs.values(), about.options, _terms(one)])
         if key in kept:
             said.append(
                 f"{one.path} answers the same question about the same checkpoints as {kept[key].path}: left out"
@@ -114,13 +118,14 @@ def _distinct(stored: Sequence[Stored]) -> tuple[list[Stored], list[str]]:
 
 
 def _terms(one: Stored) -> dict[str, str]:
-    """All that must agree for two results to be runs of one experiment: everything but the training seeds."""
+    """All that must agree for two results to be runs of one experiment: everything but the seeds of what is random."""
     p = one.provenance
+    options = {k: v for k, v in p.options.items() if k != "seed" or p.inputs}  # of checkpoints, training is random
     trained = [{k: v for k, v in settings.items() if k != "seed"} for settings in p.trained.values()]
     methods = tuple(str(each.get("method", "")) for each in trained)
     names = labels(tuple(p.trained), methods)  # methods where they tell: files of several seeds differ in name
     settings = {f"{k} of {name}": v for name, each in zip(names, trained, strict=True) for k, v in each.items()}
-    terms = {"problem": _short(p.problem), "data": p.data[:8], "dtype": p.dtype, **p.options, **settings}
+    terms = {"problem": _short(p.problem), "data": p.data[:8], "dtype": p.dtype, **options, **settings}
     return {key: str(value) for key, value in terms.items()}
 
 
@@ -138,18 +143,21 @@ def _groups(stored: Sequence[Stored]) -> dict[str, list[Stored]]:
     return named
 
 
-def _panel(label: str, group: Sequence[Stored]) -> Panel:
+def _panels(label: str, group: Sequence[Stored]) -> list[Panel]:
+    """One panel for each view of the results; an analysis has one."""
     analysis, results = group[0].analysis, [s.result for s in group]
     answer, detail = analysis.words(*results)
     about = group[0].provenance
     rule = next((r.batchnorm for r in results if hasattr(r, "batchnorm")), "")
-    return Panel(
-        title=label,
-        figure=analysis.figure(*results),
-        caption=analysis.CAPTION + (f" BatchNorm statistics: {rule}." if rule else ""),
+    caption = analysis.CAPTION + (f" BatchNorm statistics: {rule}." if rule else "")
+    views = getattr(analysis, "views", lambda *results: (View("", analysis.figure(*results), caption),))(*results)
+    first = Panel(
+        title=": ".join(filter(None, (label, views[0].title))),
+        figure=views[0].figure,
+        caption=views[0].caption,
         command="\n".join(s.provenance.command for s in group),
         summary=f"{answer}. {detail}." if detail else f"{answer}.",
-        data=analysis.table(*results),
+        data=None if hasattr(analysis, "claims") else analysis.table(*results),
         source={
             "files": ", ".join(str(s.path) for s in group),
             "options": ", ".join(f"{key} = {value}" for key, value in about.options.items()),
@@ -157,12 +165,23 @@ def _panel(label: str, group: Sequence[Stored]) -> Panel:
             "computed": f"{about.created}, {about.seconds:g} s",
         },
     )
+    more = [
+        replace(first, title=f"{label}: {v.title}", figure=v.figure, caption=v.caption, summary="") for v in views[1:]
+    ]
+    return [first, *more]
 
 
 def _checkpoints(stored: Sequence[Stored]) -> list[Table]:
     """The table of checkpoints of every evaluation."""
     groups = _groups([s for s in stored if s.analysis.NAME == evaluate.NAME])
     return [evaluate.overview(*(s.result for s in group)) for group in groups.values()]
+
+
+def _claims(stored: Sequence[Stored]) -> list[Table]:
+    """What is claimed beside what was found, of every experiment."""
+    asked = [s for e in experiments.EXPERIMENTS for s in stored if s.analysis is e]  # in the order of the sections
+    groups = _groups(asked)
+    return [replace(g[0].analysis.table(*(s.result for s in g)), title=label) for label, g in groups.items()]
 
 
 def _short(spec: str) -> str:
@@ -177,6 +196,8 @@ def _lead(stored: Sequence[Stored], problems: Sequence[str]) -> str:
     if not stored:
         return "No results were given."
     inputs = {digest for s in stored for digest in s.provenance.inputs.values()}
+    if not inputs:
+        return "Toy experiments: what is claimed of SAM beside what is found, where everything can be computed."
     what = f"{len(inputs)} checkpoint{'s' * (len(inputs) > 1)} of {', '.join(problems)}"
     return f"{what}: where in the valley they sit, how sharp it is there, and what it means for their test errors."
 
@@ -190,7 +211,7 @@ def _warnings(stored: Sequence[Stored]) -> list[str]:
             found.append(f"{s.path.name}: some eigenvalues did not converge, see the table")
         if np.any(status):
             found.append(f"{s.path.name}: {int(np.sum(status != 0))} points or directions could not be measured")
-    if len({s.provenance.problem for s in stored}) > 1:
+    if len({s.provenance.problem for s in stored if s.provenance.problem}) > 1:
         found.append("The results are of different problems.")
     if len({s.provenance.versions.get("torch") for s in stored}) > 1:
         found.append("The results were computed with different versions of torch.")
@@ -199,10 +220,11 @@ def _warnings(stored: Sequence[Stored]) -> list[str]:
 
 def _provenance(stored: Sequence[Stored]) -> Table:
     rows = [
-        (str(s.path), s.analysis.NAME, name, digest[:16], s.provenance.problem, s.provenance.data[:16],
+        (str(s.path), s.analysis.NAME, name or None, digest[:16] or None, s.provenance.problem or None,
+         s.provenance.data[:16] or None,
          s.provenance.device, s.provenance.dtype, s.provenance.versions.get("torch"), s.provenance.created)
         for s in stored
-        for name, digest in s.provenance.inputs.items()
+        for name, digest in (s.provenance.inputs or {"": ""}).items()
     ]  # fmt: skip
     columns = (
         "file",

@@ -5,9 +5,10 @@ from __future__ import annotations
 import click
 
 from analyses import REGISTRY
-from cli import analyse, exchange, show
+from cli import analyse, exchange, show, study
 from cli.align import align
 from cli.errors import Group
+from cli.toy import toy
 from cli.train import train
 from landscape import __version__
 
@@ -36,6 +37,10 @@ for _command in (
     show.compare,
     show.report,
     show.demo,
+    study.study,
+    study.merge,
+    study.claims,
+    toy,
     show.inspect,
     exchange.import_surface,
     exchange.export_surface,

@@ -18,13 +18,13 @@ from landscape.weights import load_into, read_tensors, state_dict_of
 
 
 def open_checkpoints(
-    paths: Sequence[Path], spec: str | None, say: Callable[[str], None]
+    paths: Sequence[Path], spec: str | Problem | None, say: Callable[[str], None]
 ) -> tuple[Problem, list[Checkpoint]]:
     """Read checkpoints and the problem they belong to.
 
     Args:
         paths: Checkpoints of this toolkit, or weights from elsewhere.
-        spec: The problem; None takes the one that the checkpoints name.
+        spec: The problem or its spec; None takes the one that the checkpoints name.
         say: Told of every guess made.
 
     Returns:
@@ -46,7 +46,7 @@ def open_checkpoints(
         if named:
             raise InputError(f"the checkpoints are of different problems: {' and '.join(named)}", _ONE)
         raise InputError(f"{paths[0]} does not say which problem it belongs to", "name it with --problem SPEC")
-    problem = problems.load(spec or named[0])
+    problem = spec if isinstance(spec, Problem) else problems.load(spec or named[0])
     found = [
         own or _foreign(content, path, problem, say) for own, content, path in zip(ours, contents, paths, strict=True)
     ]

@@ -48,6 +48,12 @@
     });
   }
 
+  // A slider stays within the frame when the subplots scroll in it.
+  function fitSliders(layout, plot) {
+    const seen = plot.parentElement.clientWidth / Math.max(plot.clientWidth, parseFloat(plot.style.minWidth));
+    layout.sliders.forEach((slider) => (slider.len = Math.min(slider.len, seen - slider.x - 0.16)));
+  }
+
   function layoutFor(plot, figure) {
     const layout = structuredClone(figure.layout);
     layout.template = themes[theme()];
@@ -60,6 +66,7 @@
     const small = narrow.matches && !printing;
     const rows = layout.showlegend === false ? 0 : legendRows(figure.data, layout.width || plot.clientWidth);
     layout.height = Math.round(figure.height * (small ? 0.85 : 1)) + LEGEND_ROW * (small ? rows : Math.max(0, rows - 1));
+    if (layout.sliders && plot.style.minWidth) fitSliders(layout, plot);
     if (small) {
       layout.legend = { ...layout.legend, orientation: "h", x: 0, xanchor: "left", y: 0, yanchor: "bottom", yref: "container" };
       layout.font = { ...layout.font, size: 11.5 };
@@ -78,17 +85,21 @@
     plot.style.minWidth = wide > 1 && !printing ? `${SUBPLOT * wide}px` : "";
     const layout = layoutFor(plot, figure);
     plot.style.height = `${layout.height}px`;
-    const drawn = Plotly.react(plot, figure.data, layout, {
+    const config = {
       displaylogo: false,
       showSendToCloud: false, // Plotly 4 would show a button that uploads the chart
       plotlyServerURL: "",
       responsive: true,
       modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
       toImageButtonOptions: { format: "svg", filename: plot.closest("figure").querySelector("h3").textContent },
-    });
+    };
+    const drawn = Plotly.react(plot, { data: figure.data, layout, config, frames: figure.frames });
     if (first) keepEdits(plot, figure);
     return drawn;
   }
+
+  // Plotly breaks the promise of an animation that is paused, and gives no reason.
+  addEventListener("unhandledrejection", (event) => event.reason === undefined && event.preventDefault());
 
   const redraw = () => figures.forEach((_, plot) => draw(plot));
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from importlib import resources
 from numbers import Integral, Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from landscape import __version__
 from landscape.files import atomic
@@ -70,6 +70,7 @@ class Panel:
         summary: What it says, in plain words, for those who cannot see it too.
         data: The numbers behind it.
         source: Provenance, key to value.
+        anchor: What a link to it says: a plain word, "" for none.
     """
 
     title: str
@@ -79,6 +80,7 @@ class Panel:
     summary: str = ""
     data: Table | None = None
     source: Mapping[str, str] = field(default_factory=dict)
+    anchor: str = ""
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,31 @@ class Finding:
 
 
 @dataclass(frozen=True)
+class Claim:
+    """A claim beside what was found.
+
+    Attributes:
+        text: The claim.
+        place: Who makes it, and where.
+        claimed: The number claimed.
+        found: The number found, with its uncertainty.
+        detail: What carries the finding.
+        verdict: The verdict in words.
+        tone: "yes" where it holds, "no" where it does not, "open" where that is not decided.
+        anchor: The panel that shows it.
+    """
+
+    text: str
+    place: str
+    claimed: str
+    found: str
+    detail: str
+    verdict: str
+    tone: Literal["yes", "no", "open"]
+    anchor: str
+
+
+@dataclass(frozen=True)
 class Page:
     """The whole report, in the order of reading.
 
@@ -112,6 +139,8 @@ class Page:
         sections: The evidence.
         warnings: What to be careful with.
         provenance: Versions, inputs and their hashes, commands.
+        claims: What was claimed beside what was found; they stand before the findings.
+        remark: How the claims were tested, in a sentence or two.
     """
 
     title: str
@@ -121,6 +150,8 @@ class Page:
     sections: tuple[Section, ...] = ()
     warnings: tuple[str, ...] = ()
     provenance: tuple[Table, ...] = ()
+    claims: tuple[Claim, ...] = ()
+    remark: str = ""
 
 
 def is_number(value: object) -> bool:

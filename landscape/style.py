@@ -141,6 +141,14 @@ def _colorbar(ink: _Ink) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _slider(ink: _Ink) -> dict[str, Any]:
+    return {
+        "bgcolor": ink.grid, "activebgcolor": ink.soft, "bordercolor": ink.axis, "tickcolor": ink.axis, "ticklen": 4,
+        "minorticklen": 2, "font": {"color": ink.soft, "size": 11.5},
+        "currentvalue": {"font": {"color": ink.text, "size": 13}},
+    }  # fmt: skip
+
+
 def template(theme: Theme = "light") -> dict[str, Any]:
     """Build the layout template of all figures.
 
@@ -167,6 +175,8 @@ def template(theme: Theme = "light") -> dict[str, Any]:
         "modebar": {"bgcolor": _CLEAR, "color": ink.axis, "activecolor": ink.text},
         "annotationdefaults": {"font": {"color": ink.text, "size": 13}, "arrowcolor": ink.soft},
         "shapedefaults": {"line": {"color": NEUTRAL, "width": 1}},
+        "sliderdefaults": _slider(ink),
+        "updatemenudefaults": {"bgcolor": ink.card, "bordercolor": ink.axis, "font": {"color": ink.text}},
     }  # fmt: skip
     field = {"colorbar": bar, "colorscale": "Viridis"}
     fields = {kind: [field] for kind in ("heatmap", "contour", "surface", "histogram2d")}

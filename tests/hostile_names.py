@@ -5,7 +5,7 @@ from __future__ import annotations
 import plotly.graph_objects as go
 
 from landscape import style
-from landscape.report import Finding, Page, Panel, Section, Table
+from landscape.report import Claim, Finding, Page, Panel, Section, Table
 
 CALL = "window.__pwned=1"
 PAYLOADS = (
@@ -69,6 +69,6 @@ def everywhere(text: str, name: str) -> Page:
     figure.update_layout(title={"text": name}, legend={"title": {"text": name}})
     table = Table(text, (text, "n"), ((text, 1), (text, 2)), text)
     panel = Panel(text, figure, text, text, text, table, {text: text})
-    return Page(
-        text, text, (Finding(text, text, text),), (table,), (Section(text, text, (text,), (panel,)),), (text,), (table,)
-    )
+    section = Section(text, text, (text,), (panel,))
+    claim = Claim(text, text, text, text, text, text, "yes", text)
+    return Page(text, text, (Finding(text, text, text),), (table,), (section,), (text,), (table,), (claim,), text)

@@ -47,7 +47,7 @@ class Order:
 
 
 def train_to_file(
-    spec: str,
+    spec: str | Problem,
     wanted: Mapping[str, Setting],
     order: Order,
     say: Callable[[str], None],
@@ -58,7 +58,7 @@ def train_to_file(
     The unfinished state is saved whenever the test data are evaluated, so that a killed run can be resumed.
 
     Args:
-        spec: The problem.
+        spec: The problem or its spec.
         wanted: Settings the user gave; the rest comes from the checkpoint resumed or forked, or from the problem.
         order: Files and steps.
         say: Told of every guess.
@@ -73,7 +73,7 @@ def train_to_file(
         DivergedError: If the loss was not finite; the last good state is in the file.
         InterruptedRun: If a signal stopped it; the state is in the file.
     """
-    problem = problems.load(spec)
+    problem = spec if isinstance(spec, Problem) else problems.load(spec)
     start = _start(order, say)
     settings = resolve(problem.defaults if start is None else start.settings, wanted)
     steps = settings.steps(len(problem.train))

@@ -1,0 +1,1 @@
+"""Figures of experiments, one file for each: drawn from stored results alone."""

@@ -1,0 +1,108 @@
+"""What a study will take: in units of an SGD run, and in seconds from a few timed steps."""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import dataclass
+
+from analyses.studies.execute import Made
+from analyses.studies.node import Answer, Training
+from analyses.studies.plan import Graph
+
+STEPS = 8
+"""Steps that are timed."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """Nodes that differ in the seed alone.
+
+    Attributes:
+        name: What they are called.
+        count: How many.
+        made: How many of them are there.
+        source: What they go on from, "" for nothing.
+        units: SGD runs that one of them takes; a part where steps are shared.
+        seconds: Seconds that one of them takes; NaN for an experiment, which is not timed.
+    """
+
+    name: str
+    count: int
+    made: int
+    source: str
+    units: float
+    seconds: float
+
+
+def lines(graph: Graph, made: Made, device: str = "cpu") -> list[Line]:
+    """The graph as a list, with its cost.
+
+    Args:
+        graph: The graph.
+        made: What is there already.
+        device: Where it would be computed.
+
+    Returns:
+        One line for nodes of the same name.
+    """
+    rates = {spec: _rates(graph, spec, device) for spec in graph.units}
+    found: dict[str, list[str]] = {}
+    for key, node in graph.nodes.items():
+        found.setdefault(_seedless(node.name), []).append(key)
+    told = []
+    for name, keys in found.items():
+        node = graph.nodes[keys[0]]
+        sources = ", ".join(_seedless(graph.nodes[need].name) for need in node.needs)
+        train, test = rates.get(node.spec, (float("nan"), float("nan")))
+        seconds = node.work * (train if isinstance(node, Training) else test)
+        units = node.work / graph.units[node.spec] if node.spec else 0.0
+        there = sum(key in made.files for key in keys)
+        told.append(Line(name, len(keys), there, sources if _long(node) else "", units, seconds))
+    return told
+
+
+def _long(node: object) -> bool:
+    return isinstance(node, Training) or (isinstance(node, Answer) and len(node.needs) <= 2)
+
+
+def _seedless(name: str) -> str:
+    return re.sub(r"(^|/)seed\d+/", r"\1", name)
+
+
+def _rates(graph: Graph, spec: str, device: str) -> tuple[float, float]:
+    """Seconds for an example through the network: in training and in evaluation."""
+    import torch
+
+    from landscape import problem as problems
+    from landscape.surface import Surface
+    from landscape.training.run import train
+    from landscape.training.settings import resolve
+
+    problem = problems.load(spec)
+    runs = [n for n in graph.nodes.values() if isinstance(n, Training) and n.spec == spec]
+    settings = resolve(runs[0].settings, {"method": "sgd"})
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        first = train(problem, settings, stop_at=1, device=device)
+        began = time.perf_counter()
+        train(problem, settings, start=first, stop_at=1, device=device)
+        idle = time.perf_counter() - began
+        began = time.perf_counter()
+        train(problem, settings, start=first, stop_at=1 + STEPS, device=device)
+        step = max(time.perf_counter() - began - idle, 1e-6) / STEPS
+        surface = Surface(problem, device=device)
+        surface.at(first)
+        began = time.perf_counter()
+        float(surface.score("test").loss)
+        return step / (3 * settings.batch_size), (time.perf_counter() - began) / len(problem.test)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def total(told: list[Line]) -> tuple[float, float]:
+    """SGD runs and seconds that are still to be made."""
+    left = [(line, line.count - line.made) for line in told]
+    seconds = sum(n * line.seconds for line, n in left if line.seconds == line.seconds)
+    return sum(n * line.units for line, n in left), seconds

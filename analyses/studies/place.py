@@ -1,0 +1,76 @@
+"""What --set says over a study's file, and where its trainings take place."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from pathlib import Path
+
+from analyses.studies.node import Place
+from analyses.studies.table import Scale, Study
+from landscape.errors import UsageError, nearest
+from landscape.types import Setting
+
+
+def overridden(study: Study, scale: Scale, overrides: dict[str, str]) -> tuple[Scale, dict[str, Setting]]:
+    """The scale with what --set says of it, and the settings that are left."""
+    from landscape.training.settings import Settings
+
+    settings = [f.name for f in dataclasses.fields(Settings)]
+    extra: dict[str, Setting] = {}
+    values = dict(scale.values)
+    for word, text in overrides.items():
+        key = word.replace("-", "_")
+        if key == "problem":
+            scale = dataclasses.replace(scale, problem=text, problems=())
+        elif key in values:
+            parts = tuple(_scalar(part) for part in text.split(","))
+            values[key] = parts if isinstance(values[key], tuple) else _scalar(text)
+        elif key in settings or key == "data":
+            extra[key] = text
+        else:
+            raise UsageError(f"--set {word}: {study.name} has no such value", nearest(word, [*values, *settings]))
+    return dataclasses.replace(scale, values=values), extra
+
+
+def _scalar(text: str) -> Setting:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return {"true": True, "false": False}.get(text.lower(), text)
+
+
+def place_of(spec: str, data: str) -> Place:
+    """Read a problem's data.
+
+    Args:
+        spec: Its spec; `{data}` stands for the directory of the data sets.
+        data: That directory, "" where none is known.
+
+    Returns:
+        What keys and costs need of it.
+
+    Raises:
+        InputError: If the data cannot be read.
+        UsageError: If the directory is needed and not known, or there is no such problem.
+    """
+    from landscape import problem as problems
+
+    if "{data}" in spec and not data:
+        raise UsageError(
+            f"the study reads {spec}, and where the data lie is not said", "set LANDSCAPE_DATA, or add --set data=DIR"
+        )
+    problem = problems.load(spec.replace("{data}", data))
+    body, _, query = problem.spec.partition("?")
+    name, _, rest = body.partition(":")
+    if name.endswith(".py"):
+        digest = hashlib.sha256(Path(name).read_bytes()).hexdigest()
+        portable = f"{Path(name).name}:{rest}:{digest}"
+    else:
+        portable = f"{name.partition('/')[0]}/{body.rpartition('/')[2]}"
+    return Place(
+        problem.spec, f"{portable}?{query}", problem.fingerprint(), len(problem.train), len(problem.test),
+        problem.defaults,
+    )  # fmt: skip
