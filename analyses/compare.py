@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from analyses import REGISTRY
 from analyses.pages import page, read
 from analyses.run import ask
+from analyses.verdict import verdict
 from landscape.errors import InputError, UsageError
 from landscape.files import refuse_existing
 from landscape.options import make
-from landscape.report import write
+from landscape.report import Finding, write
 from landscape.types import Progress, Setting, quiet
 
 if TYPE_CHECKING:
@@ -23,6 +25,18 @@ REPORT = "report.html"
 ASKED = tuple(a for a in REGISTRY if a.TAKES[0] <= 2 <= a.TAKES[1] and a.NAME != "connect")
 """The questions of a pair; a curve has to be trained and is asked for by name."""
 COARSE: dict[str, dict[str, Setting]] = {"plane": {"grid": "13x9"}}  # what would take longest, with fewer points
+
+
+class Compared(NamedTuple):
+    """A comparison.
+
+    Attributes:
+        report: The page.
+        verdict: What it comes to.
+    """
+
+    report: Path
+    verdict: Finding
 
 
 def compare(
@@ -36,7 +50,7 @@ def compare(
     device: str = "cpu",
     dtype: str = "float32",
     progress: Progress = quiet,
-) -> Path:
+) -> Compared:
     """Run all of `ASKED` on a pair and write `report.html` beside the results.
 
     Args:
@@ -51,7 +65,7 @@ def compare(
         progress: Told (work done, work in all), an analysis counting 100.
 
     Returns:
-        The report.
+        The report, and the verdict it opens with.
 
     Raises:
         UsageError: If a file exists and `force` is not set, or both checkpoints are the same.
@@ -74,8 +88,11 @@ def compare(
             force=force, device=device, dtype=dtype, progress=inner,
         )  # fmt: skip
     names = " and ".join(checkpoint.name for checkpoint in checkpoints)
-    write(page([read(out) for out in outs], f"{names}: where in the valley?"), directory / REPORT, force)
-    return directory / REPORT
+    stored = [read(out) for out in outs]
+    found = verdict({one.analysis.NAME: one.result for one in stored})
+    made = page(stored, f"{names}: where in the valley?")
+    write(dataclasses.replace(made, findings=(found, *made.findings)), directory / REPORT, force)
+    return Compared(directory / REPORT, found)
 
 
 def make_directory(directory: Path) -> None:

@@ -43,7 +43,10 @@ def compare(
             found, pair, [a, b], out, batch_size=batch_size, force=force, device=choose(device), dtype=dtype,
             progress=progress,
         )  # fmt: skip
-    _told(made, as_json)
+    if as_json:
+        emit({"out": str(made.report), "verdict": made.verdict.answer, "detail": made.verdict.detail})
+    else:
+        click.echo(f"{made.verdict.answer}.\n{made.verdict.detail}\nreport: {made.report}")
 
 
 @click.command(epilog="\b\nExample:\n  landscape report pair/*.h5 --out report.html")

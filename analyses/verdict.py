@@ -1,0 +1,165 @@
+"""What all answers about a pair come to: which side of which valley, how sure, and what would change it.
+
+A statement is made only where its own measurement supports it: a side where few random directions are as unequal, a
+sharper one where the intervals of the eigenvalues lie apart, a better one where McNemar's test on the same test
+images says so. All of it is about these two networks; what holds for their methods takes several seeds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from landscape.report import Finding
+from landscape.statistics.counts import mcnemar
+from landscape.training.methods import labels
+from landscape.wording import number
+
+LEVEL = 0.05
+"""Probability above which a statement is not made."""
+CLEAR = math.log(2)
+"""Smallest log rise ratio that is called a side: one side rises twice as much."""
+QUESTION = "What does the pair show?"
+
+
+@dataclass(frozen=True)
+class Remark:
+    """One part of the verdict.
+
+    Attributes:
+        text: The statement.
+        sure: What it rests on, with its uncertainty.
+        open: What speaks against it or was not asked.
+        sign: −1 or 1 where the second network is flatter or errs less, or sharper or errs more; 0 where not decided.
+    """
+
+    text: str
+    sure: str
+    open: tuple[str, ...] = ()
+    sign: int = 0
+
+
+def verdict(found: Mapping[str, Any]) -> Finding:
+    """Put the answers about one pair together.
+
+    Args:
+        found: Results of the analyses by name, all of the same two checkpoints in one order; "asymmetry",
+            "hessian", "interpolate" and "evaluate" are used, where they are there.
+
+    Returns:
+        The verdict in a few sentences; below it how sure each is and what would change it.
+    """
+    makers = {"asymmetry": side, "hessian": sharper, "interpolate": barrier, "evaluate": better}
+    remarks = {name: make(found[name]) for name, make in makers.items() if name in found}
+    sentences = [remark.text for remark in remarks.values()]
+    if "hessian" in remarks and "evaluate" in remarks:
+        sentences.append(explained(remarks["hessian"], remarks["evaluate"]))
+    sure = [remark.sure for remark in remarks.values()]
+    unsettled = [text for remark in remarks.values() for text in remark.open]
+    unsettled.append("runs from other seeds: this is one pair")
+    detail = [f"How sure: {'; '.join(sure)}", f"What would change it: {'; '.join(unsettled)}"]
+    return Finding(QUESTION, ". ".join(s[0].upper() + s[1:] for s in sentences), "\n".join(detail))
+
+
+def side(r: Any) -> Remark:
+    """On which side of the first network's valley the second lies."""
+    a, b = labels(r.names, r.methods)
+    ratio, what = float(r.log_ratio[0]), f"of {a}'s valley"
+    if not math.isfinite(ratio):
+        return Remark(f"On which side {what} {b} lies could not be measured", "the loss does not rise on both sides")
+    null = np.abs([
+        v
+        for v, family, rule in zip(r.null_ratio, r.null_family, r.null_rule, strict=True)
+        if family == "Gaussian" and rule == r.rules[0] and math.isfinite(v)
+    ])
+    unequal = int((null >= abs(ratio)).sum())
+    p = (1 + unequal) / (1 + len(null))
+    clear = p <= LEVEL and abs(ratio) >= CLEAR
+    sign = int(math.copysign(1, ratio)) if clear else 0
+    kind = {-1: "the flat", 1: "the steep", 0: "no clear"}[sign]
+    text = f"{b} lies on {kind} side {what}: toward it the loss rises {number(math.exp(abs(ratio)))} times "
+    text += "slower than away from it" if ratio < 0 else "faster than away from it"
+    sure = (
+        f"log rise ratio {number(ratio)}, and {unequal} of {len(null)} random directions are as unequal (p = {p:.2g})"
+    )
+    return Remark(text, sure, tuple(_against(r, ratio, clear)), sign)
+
+
+def _against(r: Any, ratio: float, clear: bool) -> list[str]:
+    """Other ways to measure the side that do not agree."""
+    others = {
+        "with weight decay": float(r.decayed_log_ratio[0]),
+        "on the test loss": float(r.held_out_ratio[0]),
+        **{f"with BatchNorm rule {rule}": float(v) for v, rule, name in
+           zip(r.log_ratio[1:], r.rules[1:], r.directions[1:], strict=True) if name.startswith("toward")},
+    }  # fmt: skip
+    found = [
+        f"{how} the log rise ratio is {number(value)}"
+        for how, value in others.items()
+        if math.isfinite(value) and clear and (value * ratio < 0 or abs(value) < CLEAR)
+    ]
+    if len(set(r.rules)) == 1 and r.rules[0] != "none":
+        found.append(f"another BatchNorm rule than {r.rules[0]}, which was not asked (asymmetry --batchnorm both)")
+    return found
+
+
+def sharper(r: Any) -> Remark:
+    """Which network has the larger top eigenvalue, where the intervals lie apart."""
+    a, b = labels(r.names, r.methods)
+    low, high, value = (np.asarray(getattr(r, key))[:, 0] for key in ("interval_low", "interval_high", "eigenvalue"))
+    if high[1] < low[0] or high[0] < low[1]:
+        flat = int(high[1] < low[0])
+        least, most = low[1 - flat] / high[flat], high[1 - flat] / max(low[flat], 1e-300)
+        factor = float(value[1 - flat] / value[flat])
+        return Remark(
+            f"{(a, b)[flat]} is {number(factor)} times flatter in λ₁ than {(a, b)[1 - flat]}",
+            f"the intervals of λ₁ lie apart, ratio in [{number(float(least))}, {number(float(most))}]",
+            ("a measure of sharpness that no rescaling of the weights changes (landscape sharpness)",),
+            -1 if flat else 1,
+        )
+    return Remark(
+        f"{a} and {b} are not told apart by λ₁", "the intervals of λ₁ overlap", ("a smaller tolerance (hessian --tol)",)
+    )
+
+
+def barrier(r: Any) -> Remark:
+    """Whether the two lie in one valley."""
+    height, between = float(r.barrier_loss[0]), float(r.barrier_loss_between[0])
+    if not math.isfinite(height):
+        return Remark("Whether a barrier lies between them could not be measured", "the loss of an end is not finite")
+    one = float(r.barrier_error[0]) < 0.02 if r.classifies else height <= between
+    text = "No barrier lies between them" if one else f"A barrier of {number(height)} nats lies between them"
+    return Remark(
+        text,
+        f"largest rise above the chord {number(height)} nats, uncertain by {number(between)} between points",
+        () if one else ("a renumbering of units, if they share no stem (landscape align)",),
+    )
+
+
+def better(r: Any) -> Remark:
+    """Which network errs less on the test data, by McNemar's test."""
+    a, b = labels(r.names, r.methods)
+    if not r.classifies:
+        losses = r.loss[:, 1]
+        return Remark(f"Test loss {number(float(losses[0]))} ({a}) and {number(float(losses[1]))} ({b})", "not tested")
+    first, second = int(r.only_wrong[0, 1]), int(r.only_wrong[1, 0])
+    test = mcnemar(first, second)
+    p = min(1.0, 2 * min(test.above, test.below))
+    apart = 100 * float(r.error[1, 1] - r.error[0, 1])
+    counts = f"{first} test images only {a} gets wrong, {second} only {b} (McNemar, p = {p:.2g})"
+    if p > LEVEL:
+        return Remark(f"Their test errors are not told apart ({apart:+.2g} points)", counts, ("more test images",))
+    return Remark(f"{b if apart < 0 else a} errs less, by {abs(apart):.2g} points", counts, (), -1 if apart < 0 else 1)
+
+
+def explained(sharpness: Remark, error: Remark) -> str:
+    """Whether the flatter network is the better one."""
+    if not sharpness.sign or not error.sign:
+        return "So flatness explains no difference of test errors that is shown here"
+    if sharpness.sign == error.sign:
+        return "The flatter one errs less, as flatness would have it"
+    return "The flatter one errs more: flatness does not explain it"

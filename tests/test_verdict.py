@@ -1,0 +1,101 @@
+"""The verdict on a pair says no more than its measurements bear, and names what speaks against it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from conftest import Pair
+from scipy.stats import binom
+
+from analyses import asymmetry, evaluate, hessian, interpolate
+from analyses.verdict import barrier, better, explained, sharper, side, verdict
+
+
+@pytest.fixture(scope="module")
+def sides(pair: Pair) -> asymmetry.Asymmetry:
+    options = asymmetry.Options(eigenvectors=0, gaussian=1, sign_matched=0, points=4)
+    found = asymmetry.compute(pair.problem, *pair.checkpoints, options=options)
+    null = np.linspace(-0.9, 0.9, 99)
+    return replace(
+        found, null_ratio=null, null_family=("Gaussian",) * 99, null_rule=found.rules[:1] * 99,
+        log_ratio=np.array([-3.0]), decayed_log_ratio=np.array([-2.5]), held_out_ratio=np.array([-2.0]),
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def curved(pair: Pair) -> hessian.Result:
+    found = hessian.compute(pair.problem, *pair.checkpoints, options=hessian.Options(top=1))
+    lam = np.array([[10.0], [2.0]])
+    return replace(found, eigenvalue=lam, interval_low=lam - 0.1, interval_high=lam + 0.1)
+
+
+@pytest.fixture(scope="module")
+def errors(pair: Pair) -> evaluate.Evaluation:
+    found = evaluate.compute(pair.problem, *pair.checkpoints)
+    return replace(found, only_wrong=np.array([[0, 30], [10, 0]]), error=np.array([[0, 0.05], [0, 0.03]]))
+
+
+def test_a_side_is_named_where_few_random_directions_are_as_unequal(sides: asymmetry.Asymmetry) -> None:
+    flat, steep = side(sides), side(replace(sides, log_ratio=np.array([3.0])))
+    assert "SGD→SAM lies on the flat side of SGD's valley" in flat.text
+    assert "p = 0.01)" in flat.sure  # (0 + 1) / (99 + 1)
+    assert "the steep side" in steep.text
+    assert (flat.sign, steep.sign) == (-1, 1)
+
+
+def test_no_side_is_named_where_random_directions_are_as_unequal(sides: asymmetry.Asymmetry) -> None:
+    found = side(replace(sides, log_ratio=np.array([-0.8])))
+    assert "no clear side" in found.text
+    assert found.sign == 0
+    small = side(replace(sides, null_ratio=sides.null_ratio / 10, log_ratio=np.array([-0.5])))
+    assert "no clear side" in small.text  # sure, but not a factor of two
+
+
+def test_what_speaks_against_a_side_is_said(sides: asymmetry.Asymmetry) -> None:
+    assert not [text for text in side(sides).open if "log rise ratio" in text]
+    found = side(replace(sides, decayed_log_ratio=np.array([1.5]), held_out_ratio=np.array([-0.1]))).open
+    assert any("with weight decay the log rise ratio is 1.50" in text for text in found)
+    assert any("on the test loss the log rise ratio is −0.1" in text for text in found)
+
+
+def test_a_side_that_could_not_be_measured_is_none(sides: asymmetry.Asymmetry) -> None:
+    assert "could not be measured" in side(replace(sides, log_ratio=np.array([np.nan]))).text
+
+
+def test_sharper_is_said_where_intervals_lie_apart(curved: hessian.Result) -> None:
+    found = sharper(curved)
+    assert "SGD→SAM is 5.00 times flatter in λ₁ than SGD" in found.text
+    assert "[4.71, 5.32]" in found.sure  # 9.9 / 2.1 and 10.1 / 1.9
+    wide = replace(curved, interval_high=curved.eigenvalue + 9)
+    assert "not told apart" in sharper(wide).text
+    assert sharper(wide).sign == 0
+
+
+def test_better_is_said_where_mcnemars_test_says_so(errors: evaluate.Evaluation) -> None:
+    found = better(errors)
+    assert "SGD→SAM errs less, by 2 points" in found.text
+    assert f"p = {2 * binom.sf(29, 40, 0.5):.2g}" in found.sure
+    close = better(replace(errors, only_wrong=np.array([[0, 12], [10, 0]])))
+    assert "not told apart" in close.text
+    assert close.open == ("more test images",)
+
+
+def test_flatness_explains_only_what_is_shown(curved: hessian.Result, errors: evaluate.Evaluation) -> None:
+    flat, good = sharper(curved), better(errors)
+    assert "as flatness would have it" in explained(flat, good)
+    assert "does not explain" in explained(flat, replace(good, sign=1))
+    assert "no difference" in explained(flat, replace(good, sign=0))
+
+
+def test_the_verdict_holds_every_part(
+    pair: Pair, sides: asymmetry.Asymmetry, curved: hessian.Result, errors: evaluate.Evaluation
+) -> None:
+    options = interpolate.Options(low=0.0, high=1.0, points=5, slopes=False)
+    line = interpolate.compute(pair.problem, *pair.checkpoints, options=options)
+    assert barrier(line).text == "No barrier lies between them"
+    found = verdict({"asymmetry": sides, "hessian": curved, "interpolate": line, "evaluate": errors})
+    assert found.answer.count(". ") == 4
+    assert found.detail.startswith("How sure: ")
+    assert found.detail.endswith("runs from other seeds: this is one pair")
