@@ -30,7 +30,15 @@ from record import write
 from torch import Tensor, nn
 from torch.nn import functional
 
-from landscape.curvature import HessianOperator, Objective, chunked, dense_hessian, eigenpairs, top_eigenpairs
+from landscape.curvature import (
+    Eigenpairs,
+    HessianOperator,
+    Objective,
+    chunked,
+    dense_hessian,
+    eigenpairs,
+    top_eigenpairs,
+)
 from landscape.split import Split
 
 K = 5
@@ -173,11 +181,9 @@ def forward_backward(problem: Objective) -> None:
 
 def end_to_end(problems: dict[str, Objective], truths: dict[str, np.ndarray], rounds: int) -> list[str]:
     """Time to five eigenvalues, at a PyHessian tolerance that gets them right, and what the time is made of."""
-    rows = [
-        "| k = 5, float32, batches of 128 | PyHessian time / ours | ours, batches kept apart | products × units: ours |"
-    ]
-    rows[0] += " PyHessian's | error: ours | PyHessian's |"
-    rows += ["|---|---|---|---|---|---|---|"]
+    heads = ["k = 5, float32, batches of 128", "PyHessian time / ours", "the same, our batches apart"]
+    heads += ["products × units: ours", "ours, apart", "PyHessian's", "error: ours", "PyHessian's"]
+    rows = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
     for name, problem in problems.items():
         truth = truths[name]
         by_magnitude = truth[np.argsort(-np.abs(truth))][:K]
@@ -185,18 +191,16 @@ def end_to_end(problems: dict[str, Objective], truths: dict[str, np.ndarray], ro
         for seed in range(rounds):
             unit = min(seconds(lambda p=problem: forward_backward(p)) for _ in range(5))
             ours, mine = timed(lambda p=problem, s=seed: eigenpairs(p, K, seed=s))
-            apart, _ = timed(lambda p=problem, s=seed: batches_apart(p, s))
+            apart, alone = timed(lambda p=problem, s=seed: batches_apart(p, s))
             theirs, (values, passes) = timed(lambda p=problem, s=seed: search_theirs(p, s))
-            times.append((unit, ours, apart, theirs))
-            counts.append((mine.products, passes))
+            times.append((ours, apart, theirs))
+            counts.append((unit, mine.products, alone.products, passes))
             errors.append((worst(mine.values, truth[:K]), worst(values, by_magnitude)))
-        unit, ours, apart, theirs = np.array(times).T
-        m, t = np.array(counts).T
-        cells = [spread(theirs / ours, 1), spread(theirs / apart, 1)]
-        cells += [
-            f"{m.mean():.0f} × {np.median(ours / m / unit):.1f}",
-            f"{t.mean():.0f} × {np.median(theirs / t / unit):.1f}",
-        ]
+        taken = np.array(times).T  # (3, rounds)
+        unit, *products = np.array(counts).T
+        cells = [spread(taken[2] / other, 1) for other in taken[:2]]
+        for count, spent in zip(products, taken, strict=True):
+            cells.append(f"{count.mean():.0f} × {np.median(spent / count / unit):.1f}")
         cells += [f"{error:.1e}" for error in np.max(errors, axis=0)]
         rows.append(f"| {name} | {' | '.join(cells)} |")
     return rows
@@ -209,7 +213,7 @@ def timed(run: Callable[[], Any]) -> tuple[float, Any]:
     return time.process_time() - start, result
 
 
-def batches_apart(problem: Objective, seed: int) -> object:
+def batches_apart(problem: Objective, seed: int) -> Eigenpairs:
     """Our search in passes of just the batches that PyHessian's loader gives."""
     together, chunked._PASS = chunked._PASS, 0
     try:
