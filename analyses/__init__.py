@@ -9,7 +9,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol, cast
 
-from analyses import along, asymmetry, connect, distance, escape, evaluate, hessian, interpolate, shift, spectrum
+from analyses import (
+    along,
+    asymmetry,
+    connect,
+    distance,
+    escape,
+    evaluate,
+    hessian,
+    interpolate,
+    plane,
+    sharpness,
+    shift,
+    spectrum,
+)
 from analyses.experiments import EXPERIMENTS as EXPERIMENTS
 from landscape.types import Work
 
@@ -19,7 +32,8 @@ class Analysis(Protocol):
 
     `compute(problem, *checkpoints, options, progress, device, dtype)` answers the question and `work` says beforehand
     what it takes; `label`, `words`, `figure` and `table` show stored results of one label, several runs at a time.
-    A module may also have `listing(result)`: lines that the command prints below its answer.
+    A module may also have `listing(result)`: lines that the command prints below its answer; and `RESUMES = True`:
+    its `compute` takes a `state` (`landscape.unfinished`) too, and its command has --resume.
     """
 
     NAME: str
@@ -42,7 +56,7 @@ class Analysis(Protocol):
 # in the order of a report; a test holds each module against the protocol
 REGISTRY = cast(
     "tuple[Analysis, ...]",
-    (evaluate, hessian, spectrum, interpolate, along, asymmetry, shift, distance, connect, escape),
+    (evaluate, hessian, spectrum, sharpness, interpolate, along, plane, asymmetry, shift, distance, connect, escape),
 )
 
 

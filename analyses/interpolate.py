@@ -1,6 +1,7 @@
 """How do loss and error change on the straight line through two checkpoints?
 
-θ(α) = (1 − α) a + α b, for α beyond [0, 1] on both sides; α = 0 is exactly a, α = 1 exactly b. The barrier is
+θ(α) = (1 − α) a + α b, for α beyond [0, 1] on both sides; α = 0 is exactly a, α = 1 exactly b. Points are placed where
+the curve is least certain, until its estimated error is a small part of the range. The barrier is
 max over α in [0, 1] of L(α) − (1 − α) L(0) − α L(1), 0 at least since both ends count.
 
 Source: Goodfellow et al. 2015, arXiv 1412.6544 (lines); Frankle et al. 2020, arXiv 1912.05671 (barrier);
@@ -9,26 +10,28 @@ thesis, figures 5.1 and 5.2.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from landscape.binomial import wilson
 from landscape.errors import UsageError
+from landscape.interpolation import OK, SPLITS, STATUS, Interpolation, collect, curve_of
 from landscape.options import option
-from landscape.result import Array, quantity
+from landscape.result import Array
 from landscape.training.methods import labels
 from landscape.types import Progress, Work, quiet
-from landscape.wording import percent, seeds, spread
+from landscape.wording import number, percent, seeds, spread
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
     from landscape.checkpoint import Checkpoint
+    from landscape.line import Line, Point
     from landscape.problem import Problem
     from landscape.report import Table
-    from landscape.surface import Surface
 
 NAME = "interpolate"
 TITLE = "The line"
@@ -36,7 +39,10 @@ QUESTION = "Is there a barrier between them?"
 TEXT = "train and test, loss and error, on the line through two checkpoints"
 EXAMPLE = "landscape interpolate sgd.pt sgd-sam.pt"
 TAKES = (2, 2)
-OK, NEGATIVE_VARIANCE, NOT_FINITE = 0, 1, 2
+START = 17
+"""Points that an adaptive line begins with; fewer can miss a barrier."""
+REACH = 16.0
+"""Largest distance beyond an end that is looked at unasked, in units of b − a."""
 
 
 @dataclass(frozen=True)
@@ -48,65 +54,35 @@ class Options:
     )
     high: float | None = option(None, "largest α; found likewise", kind=float, low=1)
     rise: float = option(0.1, "rise of the training loss above both ends that ends the line, in nats", low=0.0)
-    points: int = option(41, "points, half of them in [0, 1], with 0, 1/2 and 1", low=5)
+    points: int | None = option(
+        None, "a fixed grid of so many points, about half of them in [0, 1]; otherwise adaptive", kind=int, low=5
+    )
+    tolerance: float = option(
+        0.01, "estimated error between points that ends the refinement, in parts of the range", low=1e-6
+    )
+    most: int = option(65, "most points of the adaptive line", low=START)
+    slopes: bool = option(
+        True, "slopes of the training loss at every point: three times the time, but fewer points and a surer estimate"
+    )
     batchnorm: str = option(
         "recalibrate",
-        "BatchNorm statistics off a checkpoint: recomputed on training data, mixed, or the first checkpoint's",
-        choices=("recalibrate", "interpolate", "keep"),
+        "BatchNorm statistics off a checkpoint: recomputed on the training data in blocks, or on all of them at once, "
+        "mixed, or the first checkpoint's",
+        choices=("recalibrate", "exact", "interpolate", "keep"),
     )
+    block: int = option(2000, "training examples that are normalised together by 'recalibrate'", low=2)
+    precision: str = option(
+        "fp32", "bf16 runs the network in bfloat16, if that moves no loss by more than --tolerance",
+        choices=("fp32", "bf16"),
+    )  # fmt: skip
     batch_size: int = option(500, "examples in a forward pass", low=2)
 
 
-@dataclass(frozen=True)
-class Interpolation:
-    """The line through two checkpoints.
-
-    Attributes:
-        names: Labels of a and b.
-        methods: Their training methods.
-        batchnorm: The rule for BatchNorm statistics.
-        distance: ‖b − a‖₂ in the units of theta.
-        classifies: Whether errors are parts of one; otherwise error and loss are one thing.
-        split: "train" and "test".
-        alpha: Places on the line, ascending, shape (P,).
-        loss: Mean loss, shape (2, P); NaN where it was not computed.
-        error: Mean error, shape (2, P).
-        status: 0 computed, 1 a mixed variance was negative, 2 not finite, shape (P,).
-        examples: Examples in each split, shape (2,).
-        barrier_loss: Barrier of the loss, shape (2,).
-        barrier_error: Barrier of the error, shape (2,).
-        stored_loss: Loss of a and b with the statistics stored in them, shape (2, 2): split, then a and b.
-        stored_error: Error likewise.
-    """
-
-    labelled: ClassVar[Mapping[str, str]] = {"end": "names"}
-
-    names: tuple[str, ...]
-    methods: tuple[str, ...]
-    batchnorm: str
-    distance: float
-    classifies: bool
-    split: Array = quantity("1", "part of the data", "split")
-    alpha: Array = quantity("1", "place on the line, 0 at the first checkpoint, 1 at the second", "alpha")
-    loss: Array = quantity("nats", "mean loss", "split", "alpha")
-    error: Array = quantity("1", "mean error", "split", "alpha")
-    status: Array = quantity("1", "0 computed, 1 negative variance, 2 not finite", "alpha")
-    examples: Array = quantity("1", "examples", "split")
-    barrier_loss: Array = quantity("nats", "barrier of the loss over [0, 1]", "split")
-    barrier_error: Array = quantity("1", "barrier of the error over [0, 1]", "split")
-    stored_loss: Array = quantity("nats", "loss with stored BatchNorm statistics", "split", "end")
-    stored_error: Array = quantity("1", "error with stored BatchNorm statistics", "split", "end")
-
-
 Result = Interpolation
-SPLITS = ("train", "test")
-
-
-REACH = 16.0  # largest |α| beyond an end that is looked at unasked
 
 
 def grid(low: float, high: float, points: int) -> Array:
-    """Even points in [0, 1], as many as outside it, and even points on both sides.
+    """Even points in [0, 1], about as many outside it, and even points on both sides.
 
     Args:
         low: Smallest α, at most 0.
@@ -116,12 +92,12 @@ def grid(low: float, high: float, points: int) -> Array:
     Returns:
         Places with low, 0, 1/2, 1 and high among them, ascending, float64, shape (P,).
     """
-    inside = np.linspace(0, 1, 2 * (points // 4) + 1)
+    beyond = high - low - 1
+    inside = np.linspace(0, 1, 2 * (points // 4) + 1 if beyond else points // 2 * 2 + 1)
     outside = points - len(inside)
-    share = -low / max(-low + high - 1, 1e-12)
-    below = np.linspace(low, 0, round(outside * share) + 1)
-    above = np.linspace(1, high, outside - round(outside * share) + 1)
-    return np.unique(np.concatenate([below[:-1] if low < 0 else [], inside, above[1:] if high > 1 else []]))
+    below = max(1, round(outside * -low / beyond)) if low < 0 else 0
+    above = max(1, outside - below) if high > 1 else 0
+    return np.concatenate([np.linspace(low, 0, below + 1)[:-1], inside, np.linspace(1, high, above + 1)[1:]])
 
 
 def compute(
@@ -138,7 +114,7 @@ def compute(
         problem: What both were trained on.
         *checkpoints: a and b.
         options: Options of the line.
-        progress: Told (points done, points in all).
+        progress: Told (points done, most points).
         device: Where to compute.
         dtype: Floating point type of weights and computation.
 
@@ -146,102 +122,81 @@ def compute(
         The line.
 
     Raises:
-        UsageError: If there are not two checkpoints.
+        UsageError: If there are not two checkpoints, or a block of data does not fit into memory.
     """
     import torch
 
+    from landscape.line import Line, check_memory
     from landscape.surface import Surface
 
     if len(checkpoints) != 2:
         raise UsageError(f"a line goes through 2 checkpoints, got {len(checkpoints)}", EXAMPLE)
     a, b = checkpoints
     surface = Surface(problem, batch_size=options.batch_size, device=device, dtype=getattr(torch, dtype))
-    low = _reach(surface, a, b, options, -1) if options.low is None else options.low
-    high = _reach(surface, a, b, options, 1) if options.high is None else options.high
-    alpha = grid(low, high, options.points)
-    values = np.full((2, 2, len(alpha)), np.nan)  # loss and error, split, alpha
-    status = np.zeros(len(alpha), dtype=np.int8)
-    for i, x in enumerate(alpha):
-        status[i] = _place(surface, a, b, float(x), options.batchnorm)
-        if status[i] == OK:
-            values[:, :, i] = _scores(surface)
-            if not np.isfinite(values[:, :, i]).all():
-                status[i] = NOT_FINITE
-        progress(i + 1, len(alpha), f"{a.name} | {b.name}")
-    stored = np.empty((2, 2, 2))
-    for end, checkpoint in enumerate((a, b)):
-        surface.at(checkpoint, recalibrated=False)
-        stored[:, :, end] = _scores(surface)
-    return Interpolation(
-        names=(a.name, b.name),
-        methods=(a.method, b.method),
-        batchnorm=options.batchnorm if surface.has_batchnorm else "none",
-        distance=float(torch.linalg.vector_norm(b.theta.double() - a.theta.double())),
-        classifies=surface.classifies,
-        split=np.array(SPLITS),
-        alpha=alpha,
-        loss=values[0],
-        error=values[1],
-        status=status,
-        examples=np.array([len(problem.train), len(problem.test)]),
-        barrier_loss=barrier(alpha, values[0]),
-        barrier_error=barrier(alpha, values[1]),
-        stored_loss=stored[0],
-        stored_error=stored[1],
-    )
+    line = Line(surface, a, b, options.batchnorm, block=options.block)
+    check_memory(line, options.slopes)
+    gap = float("nan")
+    if options.precision == "bf16":
+        fast = Line(surface, a, b, options.batchnorm, block=options.block, precision="bf16")
+        gap = _precision_gap(line, fast, options)
+        line = fast if gap <= options.tolerance else line
+    points = _walk(line, options, progress)
+    return collect(line, points, gap, adaptive=not options.points)
 
 
-def barrier(alpha: Array, values: Array) -> Array:
-    """Largest L(α) − (1 − α) L(0) − α L(1) on the grid.
+def _walk(line: Line, options: Options, progress: Progress) -> list[Point]:
+    """The points of the line, ascending."""
+    from landscape.hermite import refine
 
-    Args:
-        alpha: Grid with 0 and 1 in it, shape (P,).
-        values: Losses or errors, shape (2, P); points that are NaN are left out.
+    found: dict[float, Point] = {}
+    text = f"{line.a.name} | {line.b.name}"
 
-    Returns:
-        One barrier for each split, shape (2,), not negative; NaN if an end is NaN.
-    """
-    inside = (alpha >= 0) & (alpha <= 1)
-    chord = values[:, alpha == 0] * (1 - alpha) + values[:, alpha == 1] * alpha
-    rise = np.where(np.isnan(values), -np.inf, values - chord)[:, inside].max(1)
-    return np.where(np.isnan(chord[:, 0]), np.nan, np.maximum(rise, 0.0))
+    def at(alpha: float) -> tuple[float, float]:
+        if alpha not in found:
+            found[alpha] = line.measure(alpha, options.slopes)
+            progress(min(len(found), most), most, text)
+        return float(found[alpha].mean[0, 0]), found[alpha].slope
+
+    most = options.points or options.most
+    low = _reach(at, options.rise, -1) if options.low is None else options.low
+    high = _reach(at, options.rise, 1) if options.high is None else options.high
+    start = grid(low, high, options.points or START)
+    if options.points:
+        chosen = {float(x): at(float(x)) for x in start}
+    else:
+        chosen = refine(at, np.union1d(start, list(found)), options.tolerance, options.most)
+    progress(most, most, text)
+    return [found[alpha] for alpha in sorted(chosen)]
 
 
-def _reach(surface: Surface, a: Checkpoint, b: Checkpoint, options: Options, side: int) -> float:
+def _reach(at: Callable[[float], tuple[float, float]], rise: float, side: int) -> float:
     """The α on one side, doubling its distance to the nearer end, where the training loss has risen enough."""
-    ends = []
-    for alpha in (0.0, 1.0):
-        _place(surface, a, b, alpha, options.batchnorm)
-        ends.append(float(surface.score("train").loss))
+    ends = max(at(0.0)[0], at(1.0)[0])
     reach = 1.0
-    while reach < REACH:
-        alpha = 1 + reach if side > 0 else -reach
-        if _place(surface, a, b, alpha, options.batchnorm) != OK:
-            break
-        loss = float(surface.score("train").loss)
-        if not loss < max(ends) + options.rise:
-            break
+    while reach < REACH and at(1 + reach if side > 0 else -reach)[0] < ends + rise:
         reach *= 2
     return 1 + reach if side > 0 else -reach
 
 
-def _place(surface: Surface, a: Checkpoint, b: Checkpoint, alpha: float, rule: str) -> int:
-    theta, buffers = surface.between(a, b, alpha, mix_statistics=rule == "interpolate")
-    if any(bool((value < 0).any()) for key, value in buffers.items() if key.endswith("running_var")):
-        return NEGATIVE_VARIANCE
-    surface.place(theta, buffers, recalibrated=rule == "recalibrate")
-    return OK
-
-
-def _scores(surface: Surface) -> Array:
-    scores = [surface.score(name) for name in SPLITS]
-    return np.array([[float(s.loss) for s in scores], [float(s.error) for s in scores]])
+def _precision_gap(line: Line, fast: Line, options: Options) -> float:
+    """Largest change of the training loss by a lower precision, at five places, as a part of their range."""
+    low, high = (end if given is None else given for given, end in ((options.low, -1.0), (options.high, 2.0)))
+    places = sorted({low, 0.0, 0.5, 1.0, high})
+    exact, rough = (np.array([each.measure(x).mean[0, 0] for x in places]) for each in (line, fast))
+    known = np.isfinite(exact) & np.isfinite(rough)
+    width = np.ptp(exact[known]) if known.any() else 0.0
+    return float(np.abs(exact - rough)[known].max() / width) if width else float("inf")
 
 
 def work(options: Options, checkpoints: int) -> Work:
-    """Passes over the data: recalibration and evaluation at each point, and at the points that find the range."""
-    looked = 2 * 6 * (options.low is None) + 2 * 6 * (options.high is None)
-    return Work(f"{options.points} points on the line", train=2 * options.points + looked + 4, test=options.points + 2)
+    """Passes over the data: one at each point, with its slope four; an adaptive line takes about 25 points."""
+    del checkpoints
+    fixed, looked = options.points, 4 * ((options.low is None) + (options.high is None))
+    points = fixed or min(options.most, START + looked)
+    again = 1 if options.batchnorm in ("interpolate", "keep") else 1.3
+    each = 4 if options.slopes else again
+    text = f"{points} points on the line" if fixed else f"about {points} points on the line"
+    return Work(text, train=round(each * points) + 4, test=points + 4)
 
 
 def label(result: Interpolation) -> str:
@@ -271,16 +226,55 @@ def words(*results: Interpolation) -> tuple[str, str]:
     answer = "No barrier: one valley" if connected == len(results) else "A barrier: two valleys"
     if 0 < connected < len(results):
         answer = f"A barrier in {len(results) - connected} of {len(results)} seeds"
+    if not np.isfinite(train).all():
+        return "Not measured: the loss of an end could not be computed", _missing(results)
     if not results[0].classifies:
         return answer, f"Largest rise above the chord in training{seeds(len(results))}: {spread(train)}"
     detail = f"Largest rise above the chord in training{seeds(len(results))}: {spread(train, 'nats')}"
     return answer, f"{detail}, {percent(errors)}; in test: {spread(test, 'nats')}, {percent(test_errors)}"
 
 
+def listing(result: Interpolation) -> list[str]:
+    """How sure the barrier and the curve are, the slopes at both ends, and what is missing."""
+    between, sampling = result.barrier_loss_between[0], 1.96 * result.barrier_loss_sampling[1]
+    halves = number(float(result.barrier_loss_halves[1]))
+    lines = [
+        f"barrier in training uncertain by {number(float(between))} nats between points, in test by "
+        f"{number(float(sampling))} nats of sampling (95 %); {halves} nats with α chosen on the other half"
+    ]
+    width = float(np.ptp(result.loss[0, result.status == OK])) if (result.status == OK).any() else 0.0
+    part = f" ({result.between[0] / width:.2%} of the range)".replace("%", " %") if width else ""
+    lines.append(
+        f"{len(result.alpha)} points, training loss between them within {number(float(result.between[0]))} nats{part}"
+    )
+    ends = [float(result.slope[result.alpha == end].item()) for end in (0.0, 1.0)]
+    if np.isfinite(ends).all():
+        told = ", ".join(
+            f"{name} {number(v)}" for name, v in zip(labels(result.names, result.methods), ends, strict=True)
+        )
+        lines.append(f"slope dL/dα of the training loss, in nats: {told}")
+    if np.isfinite(result.precision_gap) or result.precision_gap == float("inf"):
+        kept = "used" if result.precision == "bf16" else "refused, fp32 used"
+        lines.append(f"bf16 {kept}: it moves the training loss by {number(100 * result.precision_gap)} % of its range")
+    missing = _missing((result,))
+    return [*lines, missing] if missing else lines
+
+
+def _missing(results: Sequence[Interpolation]) -> str:
+    """Which points were not computed, and why; "" if all were."""
+    found = [
+        f"α = {', '.join(f'{x:.3g}' for r in results for x in r.alpha[r.status == s])} not computed, as {STATUS[s]}"
+        for s in (1, 2)
+        if any((r.status == s).any() for r in results)
+    ]
+    return "; ".join(found)
+
+
 CONNECTED = 0.02
 CAPTION = (
-    "θ(α) = (1 − α)·first + α·second. Thin lines are runs of one seed, thick lines their mean; train is red and "
-    "solid, test blue and dashed."
+    "θ(α) = (1 − α)·first + α·second. Dots are measured, the lines of the loss are cubics through them. Train is red "
+    "and solid, test blue and dashed; thin lines are runs of one seed, thick lines their mean. Bands: 95 % binomial "
+    "interval of the error for this number of examples."
 )
 
 
@@ -291,9 +285,10 @@ def figure(*results: Interpolation) -> Figure:
     from landscape.style import NEUTRAL, layout, plain
 
     drawn = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.06)
-    for row, field in ((1, "error"), (2, "loss")):
-        for s, name in enumerate(SPLITS):
-            _draw_split(drawn, row, [(r.alpha, getattr(r, field)[s]) for r in results], name)
+    for s, name in enumerate(SPLITS):
+        _draw_split(drawn, 1, [_errors(r, s) for r in results], name)
+        _draw_band(drawn, results, s)
+        _draw_split(drawn, 2, [_losses(r, s) for r in results], name)
     for place, end in enumerate(label(results[0]).split(" | ")):
         drawn.add_vline(x=place, line={"color": NEUTRAL, "dash": "dot", "width": 1})
         drawn.add_annotation(
@@ -310,34 +305,87 @@ def figure(*results: Interpolation) -> Figure:
     return drawn
 
 
-def _draw_split(drawn: Figure, row: int, curves: Sequence[tuple[Array, Array]], name: str) -> None:
+Drawn = tuple[Array, Callable[[Array], Array]]
+"""Measured places, and the values of a curve at any place."""
+
+
+def _errors(result: Interpolation, s: int) -> Drawn:
+    """Straight lines between measured errors."""
+    known = np.isfinite(result.error[s])
+    x, y = result.alpha[known], result.error[s, known]
+    return x, lambda at: np.interp(at, x, y, left=np.nan, right=np.nan)
+
+
+def _losses(result: Interpolation, s: int) -> Drawn:
+    """The curve through the measured losses."""
+    known = np.isfinite(result.loss[s])
+    curve = curve_of(result.alpha, result.loss[s], result.slope if s == 0 else None)
+    return result.alpha[known], curve or (lambda at: np.interp(at, result.alpha[known], result.loss[s, known]))
+
+
+def _between(places: Sequence[Array], smooth: bool) -> Array:
+    """All measured places, for a smooth curve with an even grid among them."""
+    x = np.unique(np.concatenate(places))
+    return np.union1d(x, np.linspace(x[0], x[-1], 241)) if smooth and len(x) else x
+
+
+def _draw_split(drawn: Figure, row: int, curves: Sequence[Drawn], name: str) -> None:
     from landscape.style import TEST, TRAIN
 
     line = {"color": TRAIN if name == "train" else TEST, "dash": "solid" if name == "train" else "dash"}
-    several = len(curves) > 1
-    common = len({tuple(alpha) for alpha, _ in curves}) == 1
-    for run, (alpha, values) in enumerate(curves):
+    several, smooth = len(curves) > 1, row == 2
+    for run, (x, curve) in enumerate(curves):
+        at = _between([x], smooth)
         drawn.add_scatter(
-            x=alpha, y=values, mode="lines", line={**line, "width": 1 if several else 2.5}, name=name, legendgroup=name,
-            opacity=0.45 if several else 1, showlegend=row == 1 and run == 0 and not (several and common),
+            x=at, y=curve(at), mode="lines", line={**line, "width": 1 if several else 2}, name=name, legendgroup=name,
+            opacity=0.45 if several else 1, showlegend=row == 1 and run == 0 and not several,
             hoverinfo="skip" if several else None, row=row, col=1,
         )  # fmt: skip
-    if several and common:
-        mean = np.mean([values for _, values in curves], axis=0)
+        if not several:
+            drawn.add_scatter(
+                x=x, y=curve(x), mode="markers", marker={"color": line["color"], "size": 5}, legendgroup=name,
+                showlegend=False, hoverinfo="skip", row=row, col=1,
+            )  # fmt: skip
+    if several:
+        at = _between([x for x, _ in curves], smooth)
         drawn.add_scatter(
-            x=curves[0][0], y=mean, mode="lines", line={**line, "width": 3}, name=f"{name}, mean of {len(curves)}",
-            legendgroup=name, showlegend=row == 1, row=row, col=1,
+            x=at, y=np.mean([curve(at) for _, curve in curves], axis=0), mode="lines", line={**line, "width": 3},
+            name=f"{name}, mean of {len(curves)}", legendgroup=name, showlegend=row == 1, row=row, col=1,
         )  # fmt: skip
+
+
+def _draw_band(drawn: Figure, results: Sequence[Interpolation], s: int) -> None:
+    """The 95 % interval of the mean error over seeds, for the examples of one split."""
+    from landscape.style import TEST, TRAIN
+
+    if not results[0].classifies:
+        return
+    curves = [_errors(r, s) for r in results]
+    at = _between([x for x, _ in curves], smooth=False)
+    mean = np.mean([curve(at) for _, curve in curves], axis=0)
+    at, mean = at[np.isfinite(mean)], mean[np.isfinite(mean)]
+    low, high = wilson(mean, int(results[0].examples[s]))
+    drawn.add_scatter(
+        x=np.concatenate([at, at[::-1]]), y=np.concatenate([high, low[::-1]]), fill="toself", mode="none",
+        fillcolor=(TRAIN, TEST)[s], opacity=0.15, legendgroup=SPLITS[s], showlegend=False, hoverinfo="skip",
+        row=1, col=1,
+    )  # fmt: skip
 
 
 def table(*results: Interpolation) -> Table:
     """The numbers behind the figure."""
     from landscape.report import Table
 
-    rows = [
-        (run, float(x), *(float(v) for v in (r.loss[0, i], r.loss[1, i], r.error[0, i], r.error[1, i])))
+    def interval(r: Interpolation, i: int) -> str:
+        low, high = 100 * r.error_low[1, i], 100 * r.error_high[1, i]
+        return f"{low:.2f} to {high:.2f}" if np.isfinite(low) else ""
+
+    rows: list[tuple[str | float | int | None, ...]] = [
+        (run, float(x), *(float(v) for v in (r.loss[0, i], r.slope[i], r.loss[1, i], r.error[0, i], r.error[1, i])),
+         interval(r, i), STATUS[int(r.status[i])])
         for run, r in enumerate(results, 1)
         for i, x in enumerate(r.alpha)
-    ]
-    columns = ("run", "α", "train loss (nats)", "test loss (nats)", "train error", "test error")
-    return Table("Points on the line", columns, tuple(rows))
+    ]  # fmt: skip
+    columns = ("run", "α", "train loss (nats)", "its slope", "test loss (nats)", "train error", "test error")
+    note = "The interval holds the test error with 95 % if the test examples are a sample (Wilson)."
+    return Table("Points on the line", (*columns, "test error, 95 % (%)", "status"), tuple(rows), note)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import shlex
 import time
@@ -14,7 +15,9 @@ from landscape import store
 from landscape.files import check_target
 from landscape.options import as_dict
 from landscape.result import Provenance
+from landscape.signals import collected
 from landscape.types import Progress, quiet
+from landscape.unfinished import Unfinished
 
 if TYPE_CHECKING:
     from analyses import Analysis
@@ -35,6 +38,7 @@ def ask(
     device: str = "cpu",
     dtype: str = "float32",
     progress: Progress = quiet,
+    resume: bool | None = None,
 ) -> Any:
     """Compute an analysis and write its result.
 
@@ -49,12 +53,14 @@ def ask(
         device: Where to compute.
         dtype: Floating point type, "float32" or "float64".
         progress: Told how far it is.
+        resume: Whether to go on with the points of a run that was stopped; None keeps no points on the way.
 
     Returns:
         The result.
 
     Raises:
-        UsageError: If the file exists and `force` is not set, or an option is wrong.
+        UsageError: If the file exists and `force` is not set, an option is wrong, or the points are of another run.
+        InterruptedRun: If a signal stopped it; the points are kept beside `out`.
         InputError: If the place cannot be written to.
         ResourceError: If the disk is full.
     """
@@ -62,22 +68,38 @@ def ask(
 
     check_target(out, force, paths)
     began = time.monotonic()
-    result = analysis.compute(problem, *checkpoints, options=options, progress=progress, device=device, dtype=dtype)
+    asked: dict[str, Any] = {"options": options, "progress": progress, "device": device, "dtype": dtype}
+    about: dict[str, Any] = {
+        "options": as_dict(options),
+        "data": next((c.data for c in checkpoints if c.data), "") or problem.fingerprint(),
+        "inputs": {c.name: c.sha256 for c in checkpoints},
+        "versions": versions(),
+    }
+    with contextlib.ExitStack() as stack:
+        state = None
+        if resume is not None:
+            stops = stack.enter_context(collected())
+            terms: dict[str, Any] = {"problem": problem.spec, "device": device, "dtype": dtype, "data": about["data"]}
+            terms |= about["options"] | {"checkpoints": ", ".join(about["inputs"])}
+            terms |= {f"SHA-256 of {name}": digest for name, digest in about["inputs"].items()}
+            terms |= {f"version of {name}": version for name, version in about["versions"].items()}
+            state = Unfinished(out.with_name(f"{out.name}.part"), terms, resume, force, stops)
+            asked["state"] = state
+        result = analysis.compute(problem, *checkpoints, **asked)
     provenance = Provenance(
         analysis=analysis.NAME,
         command=command(analysis, paths, options, out, problem.spec, dtype),
-        options=as_dict(options),
         problem=problem.spec,
-        data=next((c.data for c in checkpoints if c.data), "") or problem.fingerprint(),
-        inputs={c.name: c.sha256 for c in checkpoints},
         trained={c.name: dict(c.settings) for c in checkpoints},
         device=device,
         dtype=dtype,
-        versions=versions(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         seconds=round(time.monotonic() - began, 3),
+        **about,
     )
     store.save(out, result, provenance, force)
+    if state:
+        state.discard()
     return result
 
 

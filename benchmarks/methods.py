@@ -130,7 +130,20 @@ def study(found: Mapping[str, list[Outcome]], about: str) -> str:
             f"{verdict(apart)} | {spread(one['loss'], 3)} | {spread(one['sharpness'], 1)} | "
             f"{one['passes'].mean():.3f} | {rho} |"
         )
-    return "\n".join(lines)
+    return "\n".join([*lines, "", plainly(errors)])
+
+
+def plainly(errors: Mapping[str, np.ndarray]) -> str:
+    """Which methods beat SGD and which do not, in a sentence."""
+    found: dict[str, list[str]] = {"better": [], "worse": [], "no difference shown": [], "": []}
+    for name in sorted(errors, key=lambda name: float(errors[name].mean())):
+        if name != "sgd":
+            found[verdict(errors[name] - errors["sgd"])].append(METHODS[name].label)
+    told = {key: ", ".join(names) or "none" for key, names in found.items()}
+    return (
+        f"At this scale **better than SGD: {told['better']}**; worse: {told['worse']}; not told apart by "
+        f"{len(errors['sgd'])} seeds: {told['no difference shown']}. No correction for many methods was made."
+    )
 
 
 def catalogue() -> str:

@@ -48,6 +48,8 @@ def command(analysis: Analysis) -> click.Command:
             raise click.UsageError(f"{analysis.NAME} takes {wanted} checkpoints, got {len(paths)}")
         _run(analysis, paths, out, problem, dtype, device, **rest)
 
+    if getattr(analysis, "RESUMES", False):
+        run = click.option("--resume", is_flag=True, help="go on with the points of a run that was stopped")(run)
     if second:
         toward = click.option("--toward", type=click.Path(path_type=Path), help="checkpoint to look toward")
         run = toward(run)
@@ -61,7 +63,7 @@ def _help(analysis: Analysis) -> str:
 
 def _run(
     analysis: Analysis, paths: list[Path], out: Path | None, spec: str | None, dtype: str, device: str,
-    force: bool, debug: bool, as_json: bool, quiet: bool, dry_run: bool, **flags: Any,
+    force: bool, debug: bool, as_json: bool, quiet: bool, dry_run: bool, resume: bool | None = None, **flags: Any,
 ) -> None:  # fmt: skip
     from analyses.run import ask, default_out, estimate
     from landscape.device import choose
@@ -80,7 +82,7 @@ def _run(
     with shown(analysis.NAME, silent=quiet) as progress:
         result = ask(
             analysis, problem, checkpoints, paths, chosen, out,
-            force=force, device=choose(device), dtype=dtype, progress=progress,
+            force=force, device=choose(device), dtype=dtype, progress=progress, resume=resume,
         )  # fmt: skip
     answer, detail = analysis.words(result)
     if as_json:

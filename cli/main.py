@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from analyses import REGISTRY
-from cli import analyse, show, study
+from cli import analyse, exchange, show, study
 from cli.align import align
 from cli.errors import Group
 from cli.toy import toy
@@ -42,6 +42,8 @@ for _command in (
     study.claims,
     toy,
     show.inspect,
+    exchange.import_surface,
+    exchange.export_surface,
     show.methods,
 ):
     landscape.add_command(_command)

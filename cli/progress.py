@@ -55,13 +55,16 @@ class _Lines:
     def __init__(self, title: str) -> None:
         self.title = title
         self.began = self.last = time.monotonic()
+        self.first: int | None = None  # what was done before this run
 
     def tell(self, done: int, total: int, text: str) -> None:
         now = time.monotonic()
-        if now - self.last < EVERY or not done:
+        if self.first is None:
+            self.first, self.began = done, now
+        if now - self.last < EVERY or done == self.first:
             return
         self.last = now
-        left = (now - self.began) * (total - done) / done
+        left = (now - self.began) * (total - done) / (done - self.first)
         click.echo(f"{self.title}: {done}/{total}, {left:.0f} s left  {text}", err=True)
 
 

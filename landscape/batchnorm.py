@@ -22,8 +22,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from landscape.split import Split
 
-RULES = ("recalibrate", "interpolate", "keep")
-
 
 def layers(model: nn.Module) -> list[_BatchNorm]:
     """The BatchNorm layers that keep running statistics."""

@@ -26,6 +26,7 @@ from landscape import datasets, models
 from landscape.errors import InputError, UsageError, nearest
 from landscape.split import Split
 from landscape.task import CrossEntropy, Task
+from landscape.tryout import try_out
 from landscape.types import Setting
 
 
@@ -173,6 +174,8 @@ def _from_file(path: Path, name: str, query: str) -> Problem:
         if size > len(problem.train):
             raise UsageError(f"train_size={size}, but {path.name} has {len(problem.train)}", "ask for fewer examples")
         problem = replace(problem, train=problem.train.head(size))
+    _run(path, lambda: problem.build(0))  # so that what a model's own code raises is said with its line
+    try_out(problem, f"{path.name}:{name}")
     return replace(problem, spec=f"{path}:{name}{'?' + query if query else ''}")
 
 

@@ -41,10 +41,25 @@
     layout.sliders.forEach((slider) => (slider.len = Math.min(slider.len, seen - slider.x - 0.16)));
   }
 
+  // What a figure's own menus changed outlives a redraw: in the traces Plotly keeps it, in the layout we do.
+  function put(target, path, value) {
+    const keys = path.replace(/\[(\d+)\]/g, ".$1").split(".");
+    const last = keys.pop();
+    keys.reduce((at, key) => (at[key] ??= {}), target)[last] = value;
+  }
+
+  function keepEdits(plot, figure) {
+    plot.on("plotly_buttonclicked", ({ menu, button, active }) => {
+      if (button.method === "animate") return;
+      figure.edits = { ...figure.edits, ...button.args[1], [`updatemenus[${menu._index}].active`]: active };
+    });
+  }
+
   function layoutFor(plot, figure) {
     const layout = structuredClone(figure.layout);
     layout.template = themes[theme()];
     layout.uirevision = "kept"; // zoom and hidden traces outlive a change of theme
+    Object.entries(figure.edits || {}).forEach(([path, value]) => put(layout, path, value));
     layout.autosize = true;
     delete layout.width;
     if (touch.matches) layout.dragmode = false; // a finger scrolls the page
@@ -66,6 +81,7 @@
       figures.set(plot, { ...figure, height: figure.layout.height || parseInt(plot.style.height, 10) });
     }
     const figure = figures.get(plot);
+    const first = !plot.on;
     const wide = columns(figure.layout);
     plot.style.minWidth = wide > 1 && !printing ? `${SUBPLOT * wide}px` : "";
     const layout = layoutFor(plot, figure);
@@ -78,7 +94,9 @@
       modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
       toImageButtonOptions: { format: "svg", filename: plot.closest("figure").querySelector("h3").textContent },
     };
-    return Plotly.react(plot, { data: figure.data, layout, config, frames: figure.frames });
+    const drawn = Plotly.react(plot, { data: figure.data, layout, config, frames: figure.frames });
+    if (first) keepEdits(plot, figure);
+    return drawn;
   }
 
   // Plotly breaks the promise of an animation that is paused, and gives no reason.

@@ -117,11 +117,19 @@ class Split:
         Yields:
             Inputs (B, ...) and targets (B, ...).
         """
+        for start, stop in self.places(size):
+            yield self.batch(start, stop, dtype)
+
+    def places(self, size: int) -> list[tuple[int, int]]:
+        """Where `batches` begin and end: first example, and one past the last."""
         starts = list(range(0, len(self), size))
         if len(starts) > 1 and size > 1 and len(self) - starts[-1] == 1:
             starts.pop()
-        for start, stop in zip(starts, [*starts[1:], len(self)], strict=True):
-            yield self.batch(start, stop, dtype)
+        return list(zip(starts, [*starts[1:], len(self)], strict=True))
+
+    def between(self, start: int, stop: int) -> Split:
+        """Examples start to stop (exclusive), as a view of this split."""
+        return replace(self, inputs=self.inputs[start:stop], targets=self.targets[start:stop])
 
     def head(self, n: int) -> Split:
         """The first n examples.

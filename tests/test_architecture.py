@@ -16,7 +16,7 @@ FLOORS = ("landscape", "analyses", "cli")
 FILES = sorted(path for floor in FLOORS for path in (ROOT / floor).rglob("*.py"))
 FENCES = {
     "click": ("cli/",),
-    "h5py": ("landscape/store.py", "landscape/curvature/"),
+    "h5py": ("landscape/store.py", "landscape/surface_file.py", "landscape/curvature/"),
     "pyhessian": ("landscape/curvature/",),
     "jinja2": ("landscape/report.py",),
     "plotly": ("landscape/report.py", "landscape/style.py", "analyses/"),
@@ -24,7 +24,13 @@ FENCES = {
     "sklearn": (),
     "pickle": ("landscape/weights.py",),
 }
-COMPOSED = {"run", "pages", "compare", "demo"}  # what puts analyses together, beside the analyses themselves
+COMPOSED = {
+    "run",
+    "pages",
+    "compare",
+    "demo",
+    "exchange",
+}  # what puts analyses together, beside the analyses themselves
 
 
 def imports(path: Path) -> Iterator[str]:

@@ -80,3 +80,33 @@ def test_training_on_fashion_mnist_learns(run: Command, tmp_path: Path) -> None:
     done = run("train", spec, "--method", "psam", "--epochs", "4", "--period", "5", "--out", out, "--json", "-q")
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["test_error"] < 0.3
+
+
+WRONG = {
+    "inputs": ("x = torch.randn(20, 7)", "does not take a training input of shape (7,)"),
+    "labels": ("y = torch.full((20,), 5)", "training target 5 is no class: the network has 3 outputs"),
+    "negative labels": ("y = torch.full((20,), -1)", "training target -1 is no class"),
+    "a model that fails": ("def model(): raise KeyError('width')", "could not be run: KeyError: 'width'"),
+    "a model of no tensor": ("class Pair(torch.nn.Linear):\n    def forward(self, x): return (x, x)\n"
+                             "def model(): return Pair(4, 3)", "it gave a tuple, not a tensor"),
+    "a task of another shape": ("class Task(CrossEntropy):\n    def losses(self, o, t): return o.sum()\ntask = Task()",
+                                "gave values of shape () for 2 examples"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_does_not_fit_is_said_in_one_line_before_anything_is_computed(
+    name: str, run: Command, tmp_path: Path
+) -> None:
+    code, told = WRONG[name]
+    (tmp_path / "wrong.py").write_text(
+        "import torch\nfrom landscape.problem import Problem\nfrom landscape.split import Split\n"
+        "from landscape.task import CrossEntropy\n"
+        "x, y, task = torch.randn(20, 4), torch.arange(20) % 3, CrossEntropy()\n"
+        f"def model(): return torch.nn.Linear(4, 3)\n{code}\n"
+        "problem = Problem(model=model, train=Split(x, y), test=Split(x, y), task=task)\n"
+    )
+    done = run("train", f"{tmp_path / 'wrong.py'}:problem", "--out", tmp_path / "a.pt")
+    assert done.exit_code == 3, done.output
+    assert told in done.output
+    assert not (tmp_path / "a.pt").exists()

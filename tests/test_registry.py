@@ -20,8 +20,10 @@ from landscape.result import arrays, equal
 QUICK = {
     "interpolate": ["--points", "7", "--low", "-1", "--high", "2"],
     "hessian": ["--top", "2"],
+    "plane": ["--grid", "4x3", "--y", "-1:1"],
     "along": ["--top", "1", "--points", "3"],
     "escape": ["--walks", "2", "--budget", "3", "--rho", "0,0.3", "--threshold", "0.5"],
+    "sharpness": ["--radii", "0.05", "--relative", "0.002", "--restarts", "0", "--steps", "4", "--pairs", "2"],
     "spectrum": ["--sketch", "2", "--samples", "3", "--starts", "2", "--steps", "6"],
     "asymmetry": ["--points", "4", "--gaussian", "1", "--sign-matched", "1", "--eigenvectors", "0"],
     "shift": ["--points", "8", "--neighbours", "1"],

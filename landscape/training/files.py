@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 
 from landscape import checkpoint as checkpoints
 from landscape import problem as problems
@@ -16,6 +13,7 @@ from landscape.errors import InputError, InterruptedRun, UsageError
 from landscape.files import refuse_existing
 from landscape.options import as_dict, differences
 from landscape.problem import Problem
+from landscape.signals import collected
 from landscape.training.fork import relation
 from landscape.training.run import train
 from landscape.training.settings import Settings, complete, resolve
@@ -98,7 +96,7 @@ def train_to_file(
         if state.step in regular or state.diverged:
             checkpoints.save(state, order.out, force=True)
 
-    with _signals() as stopped:
+    with collected() as stopped:
         state = train(
             problem, settings, start=start, stop_at=order.stop_at, save_at={*kept, *regular}, keep=keep,
             stop=lambda: bool(stopped), progress=progress, device=order.device,
@@ -169,31 +167,3 @@ def _refuse(order: Order, kept: Mapping[int, Path]) -> None:
         raise InputError(f"the directory {order.out.parent} does not exist", "create it, or choose another --out")
     for path in [] if order.resume else [order.out, *kept.values()]:
         refuse_existing(path, order.force)
-
-
-@contextlib.contextmanager
-def _signals() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM while a step is finished; a second SIGINT interrupts at once.
-
-    Outside the main thread signals are left alone.
-
-    Yields:
-        The signals received so far.
-    """
-    received: list[int] = []
-
-    def note(number: int, frame: FrameType | None) -> None:
-        if received and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        received.append(number)
-
-    try:
-        before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:
-        yield received
-        return
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -1,0 +1,377 @@
+"""What does the loss look like around the checkpoints, on a plane through them?
+
+θ(x, y) = origin + x·u + y·v with orthonormal u and v, so that x and y are distances in units of theta and every value
+belongs to the coordinates stored beside it. A point without a value stays without one.
+
+Source: Li et al. 2018, arXiv 1712.09913 (random filter-normalised directions, trajectories); Goodfellow et al. 2015,
+arXiv 1412.6544 (planes through checkpoints).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from landscape.errors import UsageError
+from landscape.options import option
+from landscape.plane import Plane, before, span
+from landscape.result import Array
+from landscape.types import Progress, Work, quiet
+from landscape.wording import number, percent, seeds, spread
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+    from landscape.axes import Axes
+    from landscape.checkpoint import Checkpoint
+    from landscape.problem import Problem
+    from landscape.report import Table
+    from landscape.sheet import Sheet
+    from landscape.surface import Surface
+    from landscape.unfinished import Unfinished
+
+NAME = "plane"
+TITLE = "The plane"
+QUESTION = "What does the loss look like around them?"
+TEXT = "loss and error on a plane through three checkpoints, or along random, Hessian or trajectory axes"
+EXAMPLE = "landscape plane sgd.pt sgd-sam.pt sgd@600.pt --grid 31x21"
+TAKES = (1, 100)
+RESUMES = True
+KINDS = ("checkpoints", "random", "eigenvectors", "trajectory")
+_MOST = 1_000_000  # points
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of the plane."""
+
+    axes: str | None = option(
+        None,
+        "through the first three checkpoints (or two and a random direction), random filter-normalised directions or "
+        "top eigenvectors of the Hessian at the first, or principal components of the trajectory; of one checkpoint "
+        "random, of more through them",
+        choices=KINDS, kind=str,
+    )  # fmt: skip
+    grid: str = option("25x25", "points along x and y, as 31x21")
+    x: str | None = option(None, "range of x in units of theta, as -1:2", kind=str)
+    y: str | None = option(None, "range of y, likewise", kind=str)
+    margin: float = option(0.4, "room around the checkpoints, as a part of their extent", low=0.0)
+    rise: float = option(
+        1.0, "where no checkpoint sets the range: go as far as the training loss rises, in nats", low=0.0
+    )
+    biases: str = option(
+        "zero",
+        "biases and norm parameters in random directions: left where they are, or each tensor scaled to its norm",
+        choices=("zero", "scaled"),
+    )
+    batchnorm: str = option(
+        "recalibrate",
+        "BatchNorm statistics: recomputed on training data, mixed (checkpoints only), or those at the origin",
+        choices=("recalibrate", "interpolate", "keep"),
+    )
+    seed: int = option(0, "seed of random directions and of the search for eigenvectors", low=0)
+    batch_size: int = option(500, "examples in a forward pass", low=2)
+
+    def __post_init__(self) -> None:
+        """Check what is more than a number.
+
+        Raises:
+            UsageError: If the grid or a range is not understood.
+        """
+        _ = self.shape, *(span(name, text) for name, text in (("x", self.x), ("y", self.y)) if text)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Points along x and y."""
+        found = re.fullmatch(r"(\d{1,7})[x×](\d{1,7})", self.grid)
+        counts = (int(found[1]), int(found[2])) if found else (0, 0)
+        if min(counts) < 2 or counts[0] * counts[1] > _MOST:
+            raise UsageError(f"--grid {self.grid} is no grid", f"write 31x21: 2 or more, at most {_MOST:,} points")
+        return counts
+
+
+Result = Plane
+
+
+def compute(
+    problem: Problem,
+    *checkpoints: Checkpoint,
+    options: Options = Options(),
+    progress: Progress = quiet,
+    device: str = "cpu",
+    dtype: str = "float32",
+    state: Unfinished | None = None,
+) -> Plane:
+    """Measure the plane.
+
+    Args:
+        problem: What the checkpoints were trained on.
+        *checkpoints: One or more.
+        options: Options of the plane.
+        progress: Told (points done, points in all).
+        device: Where to compute.
+        dtype: Floating point type of weights and computation; axes are always float64.
+        state: Where finished points are kept, if anywhere.
+
+    Returns:
+        The plane.
+
+    Raises:
+        UsageError: If the checkpoints span no such plane, or a range cannot be found.
+        InterruptedRun: If a signal asked to stop; the finished points are in `state`.
+    """
+    from landscape.sheet import SPLITS
+
+    kind = options.axes or ("random" if len(checkpoints) == 1 else "checkpoints")
+    surface = _surface(problem, options, device, dtype)
+    sheet, x, y = _laid(kind, surface, checkpoints, options, progress, state)
+    axes = sheet.axes
+    place, off = axes.coordinates(checkpoints)
+    status, values = _walk(sheet, x, y, progress, state)
+    own = np.stack([sheet.own(checkpoint)[1] for checkpoint in checkpoints], axis=-1)  # loss and error, split, M
+    return Plane(
+        names=tuple(c.name for c in checkpoints),
+        methods=tuple(c.method for c in checkpoints),
+        axes=kind,
+        titles=axes.titles,
+        origin=axes.origin,
+        after=before(checkpoints),
+        batchnorm=options.batchnorm if surface.has_batchnorm else "none",
+        biases=options.biases if any("random" in title for title in axes.titles) else "",
+        classifies=surface.classifies,
+        converged=axes.converged,
+        source="",
+        split=np.array(SPLITS),
+        x=x,
+        y=y,
+        loss=values[0],
+        error=values[1],
+        status=status,
+        examples=np.array([len(problem.train), len(problem.test)]),
+        place=place,
+        off_plane=off,
+        own_loss=own[0],
+        own_error=own[1],
+        length=axes.length,
+        share=axes.share,
+        eigenvalue=axes.eigenvalue,
+    )
+
+
+def _surface(problem: Problem, options: Options, device: str, dtype: str) -> Surface:
+    import torch
+
+    from landscape.surface import Surface
+
+    return Surface(problem, batch_size=options.batch_size, device=device, dtype=getattr(torch, dtype))
+
+
+def _laid(
+    kind: str, surface: Surface, checkpoints: Sequence[Checkpoint], options: Options, progress: Progress,
+    state: Unfinished | None,
+) -> tuple[Sheet, Array, Array]:  # fmt: skip
+    """The plane and its grid: as an earlier run left them, or laid anew and kept before the first point."""
+    from landscape.axes import Axes
+    from landscape.sheet import Sheet
+    from landscape.window import lattice
+
+    total = math.prod(options.shape)
+
+    def search(products: int, residual: float) -> None:
+        progress(0, total, f"{products} products, residual {residual:.1e}")
+        if state:
+            state.check(total)
+
+    if state and state.frame:
+        sheet = Sheet(surface, Axes.unpacked(state.frame), checkpoints, options.batchnorm)
+        return sheet, state.frame["x"], state.frame["y"]
+    sheet = Sheet(surface, _axes(kind, surface, checkpoints, options, search), checkpoints, options.batchnorm)
+    place, _ = sheet.axes.coordinates(checkpoints)
+    x, y = lattice(sheet, place, (options.x, options.y), options.shape, options.margin, options.rise)
+    if state:
+        state.check(total)
+        state.begin({**sheet.axes.packed(), "x": x, "y": y})
+    return sheet, x, y
+
+
+def _axes(
+    kind: str,
+    surface: Surface,
+    checkpoints: Sequence[Checkpoint],
+    options: Options,
+    search: Callable[[int, float], None],
+) -> Axes:
+    from landscape import axes
+
+    least = {"checkpoints": 2, "trajectory": 3}.get(kind, 1)
+    if len(checkpoints) < least:
+        raise UsageError(f"--axes {kind} takes {least} checkpoints or more, got {len(checkpoints)}", EXAMPLE)
+    if kind == "random":
+        return axes.random(checkpoints, options.seed, options.biases)
+    if kind == "trajectory":
+        return axes.principal(checkpoints)
+    if kind == "eigenvectors":
+        return _eigenvectors(surface, checkpoints, options, search)
+    if len(checkpoints) == 2:
+        return axes.across(checkpoints, options.seed, options.biases)
+    return axes.through(checkpoints)
+
+
+def _eigenvectors(
+    surface: Surface, checkpoints: Sequence[Checkpoint], options: Options, search: Callable[[int, float], None]
+) -> Axes:
+    """The top two eigenvectors of the Hessian at the first checkpoint, statistics held fixed there."""
+    from landscape.axes import Axes, orthonormal
+    from landscape.curvature import eigenpairs
+
+    surface.at(checkpoints[0], recalibrated=options.batchnorm == "recalibrate")
+    pairs = eigenpairs(surface.objective(), 2, seed=options.seed, progress=search)
+    u, v = orthonormal(*pairs.vectors.double().cpu())
+    titles = tuple(f"eigenvector {k + 1}, λ = {number(float(pairs.values[k]))}" for k in range(2))
+    return Axes(
+        0, u, v, (titles[0], titles[1]), (False, False), np.zeros((2, len(checkpoints))), np.ones(2),
+        eigenvalue=np.asarray(pairs.values, dtype=float), converged=bool(pairs.converged),
+    )  # fmt: skip
+
+
+def _walk(sheet: Sheet, x: Array, y: Array, progress: Progress, state: Unfinished | None) -> tuple[Array, Array]:
+    """Measure every point, row by row, those that are known left out; (Y, X) and (2, 2, Y, X)."""
+    points = [(i, j) for j in range(len(y)) for i in range(len(x))]
+    status = np.zeros((len(y), len(x)), dtype=np.int8)
+    values = np.full((2, 2, len(y), len(x)), np.nan)
+    known = dict(state.points) if state else {}
+    for n, (i, j) in enumerate(points):
+        if n in known:
+            status[j, i], values[:, :, j, i] = int(known[n][0]), np.reshape(known[n][1:], (2, 2))
+    progress(len(known), len(points), "points")
+    for done, n in enumerate((n for n in range(len(points)) if n not in known), len(known) + 1):
+        i, j = points[n]
+        status[j, i], values[:, :, j, i] = sheet.measure(float(x[i]), float(y[j]))
+        if state:
+            state.keep(n, (float(status[j, i]), *values[:, :, j, i].ravel().tolist()))
+            state.check(len(points))
+        progress(done, len(points), "points")
+    return status, values
+
+
+def work(options: Options, checkpoints: int) -> Work:
+    """Passes over the data: recalibration and evaluation at each point; what the axes take is small beside it."""
+    nx, ny = options.shape
+    searched = 5 * 25 * (options.axes == "eigenvectors")
+    looked = 2 * 2 * 15 * ((options.x is None) + (options.y is None)) * (options.axes in {None, *KINDS[1:3]})
+    train = 2 * (nx * ny + checkpoints) + searched + looked
+    return Work(f"{nx} × {ny} points", train=train, test=nx * ny + checkpoints, vectors=6 + 8 * bool(searched))
+
+
+def label(result: Plane) -> str:
+    """What the checkpoints are called, and the axes where they are not those through them."""
+    if result.source:
+        return result.source
+    names = result.called
+    told = " | ".join(names) if len(names) <= 4 else f"{names[0]} | {names[1]} | … | {names[-1]}"
+    return told if result.axes == "checkpoints" else f"{told} ({result.axes})"
+
+
+def words(*results: Plane) -> tuple[str, str]:
+    """Where on the plane training and test loss are lowest, over seeds.
+
+    Args:
+        *results: One plane for each seed.
+
+    Returns:
+        The answer, and the test loss, what lies off the plane, and what is missing.
+    """
+    told = [_lowest(results, s) for s in (0, 1)]
+    answer = f"Training loss {told[0]}" if told[0] else f"Test loss {told[1]}" if told[1] else "No point has a value"
+    details = [f"test loss {told[1]}"] if told[0] and told[1] else []
+    first = results[0]
+    if first.axes == "trajectory":
+        share = percent([float(r.share.sum()) for r in results])
+        details.append(f"the two components hold {share} of the variance of the trajectory")
+    far = [i for i in range(len(first.names)) if max(float(r.off_plane[i]) for r in results) > _near(results)]
+    if far:
+        off = [f"{first.called[i]} {spread(float(r.off_plane[i]) for r in results)}" for i in far[:5]]
+        details.append(f"off the plane by {', '.join(off)}{f' and {len(far) - 5} more' if len(far) > 5 else ''}")
+    missing = sum(r.missing for r in results)
+    if missing:
+        details.append(f"{missing} of {sum(r.status.size for r in results)} points are missing")
+    detail = "; ".join(details)
+    return answer + seeds(len(results)), detail[:1].upper() + detail[1:]
+
+
+def _near(results: Sequence[Plane]) -> float:
+    """Distances from the plane below this are rounding."""
+    return 1e-5 * max(float(np.abs(r.place).max(initial=1e-12)) for r in results)
+
+
+def _lowest(results: Sequence[Plane], s: int) -> str:
+    """The range of one loss, and how far its lowest point is from the nearest checkpoint."""
+    if not all(np.isfinite(r.loss[s]).any() for r in results):
+        return ""
+    unit = " nats" if results[0].classifies else ""
+    low, high = (spread(float(f(r.loss[s])) for r in results) for f in (np.nanmin, np.nanmax))
+    told = f"from {low} to {high}{unit}"
+    if not results[0].names:
+        return told
+    at = []
+    for r in results:
+        j, i = np.unravel_index(np.nanargmin(r.loss[s]), r.status.shape)
+        at.append(np.hypot(*(r.place - [r.x[i], r.y[j]]).T))
+    near = int(np.mean(at, axis=0).argmin())
+    away = spread(float(a[near]) for a in at)
+    return f"{told}, lowest {away} from {results[0].called[near]}"
+
+
+def listing(result: Plane) -> list[str]:
+    """Where each checkpoint lies, with its own training loss, one line each."""
+    told = []
+    for i, name in enumerate(result.called):
+        off = float(result.off_plane[i])
+        where = f"{number(off)} off the plane" if off > _near([result]) else "on the plane"
+        x, y = (number(float(v) if abs(v) > _near([result]) else 0.0) for v in result.place[i])
+        told.append(f"{name} at ({x}, {y}), {where}, training loss {number(float(result.own_loss[0, i]))}")
+    return told
+
+
+CAPTION = (
+    "Loss and error at θ(x, y) = origin + x·u + y·v, u and v orthonormal, x and y in units of θ (of an imported "
+    "surface: in units of its own directions). Contours are straight between neighbours of the grid; the heat map "
+    "shows the points as they are. A loss that spans more than a power of ten is coloured by its logarithm. "
+    "Checkpoints off the plane are projected onto it: the pointer tells how far off they are, and their own loss; a "
+    "white line leads along a run. Points without a value are crosses and stay empty."
+)
+
+
+def figure(*results: Plane) -> Figure:
+    """Contours, heat map or surface of any of the four quantities and any run, chosen in the figure."""
+    from analyses.contours import draw
+
+    return draw(results)
+
+
+def table(*results: Plane) -> Table:
+    """The checkpoints, then every point of the grid."""
+    from landscape.report import Table
+    from landscape.sheet import STATUS
+
+    columns = (
+        "run", "point", "x (θ)", "y (θ)", "off the plane (θ)", "train loss (nats)", "test loss (nats)", "train error",
+        "test error", "status",
+    )  # fmt: skip
+    rows: list[tuple[str | float | int | None, ...]] = []
+    for run, r in enumerate(results, 1):
+        for i, name in enumerate(r.names):
+            own = (float(v) for v in (*r.own_loss[:, i], *r.own_error[:, i]))
+            rows.append((run, name, *r.place[i].tolist(), float(r.off_plane[i]), *own, STATUS[0]))
+        for j, i in np.ndindex(r.status.shape):
+            values = (float(v) for v in (*r.loss[:, j, i], *r.error[:, j, i]))
+            rows.append((run, "grid", float(r.x[i]), float(r.y[j]), 0.0, *values, STATUS[int(r.status[j, i])]))
+    note = f"Axes: {results[0].titles[0]}; {results[0].titles[1]}."
+    if results[0].biases:
+        note += f" Biases and norm parameters in random directions: {results[0].biases}."
+    return Table("Points of the plane", columns, tuple(rows), note)

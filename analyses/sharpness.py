@@ -1,0 +1,371 @@
+"""How far does the loss rise around each checkpoint?
+
+Worst case in balls of several radii beside what slope and curvature at the point predict; average case, m-sharpness,
+and the forms that no rescaling of the network changes; the generalization gap, and SAM's PAC-Bayes bound.
+
+Source: Foret et al. 2021, arXiv 2010.01412; Kwon et al. 2021, arXiv 2102.11600; Dinh et al. 2017, arXiv 1703.04933.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from landscape.options import option
+from landscape.result import Array
+from landscape.rise import Rise
+from landscape.search import Rules
+from landscape.types import Progress, Work, quiet
+from landscape.wording import number, seeds, spread
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+    from landscape.checkpoint import Checkpoint
+    from landscape.problem import Problem
+    from landscape.report import Table
+
+NAME = "sharpness"
+TITLE = "Rise in a ball"
+QUESTION = "How far does the loss rise nearby?"
+TEXT = "largest and mean rise of the loss around checkpoints, in theta and scale-free, and a PAC-Bayes bound"
+EXAMPLE = "landscape sharpness sgd.pt sgd-sam.pt --radii 0.05,0.15"
+TAKES = (1, 100)
+Result = Rise
+STAGES = 5  # of what is measured at each checkpoint
+CLIMB = 7  # evaluations that a climb takes, as measured on small ResNets with tol 1e-3
+EXPLAINED = (0.45, 1.1)  # of ρ‖∇L‖ + ½ρ²λ₁: a convex quadratic reaches half of it at least, and all of it at most
+
+
+@dataclass(frozen=True)
+class Options(Rules):
+    """Options of the rises."""
+
+    rescale: float = option(1.0, "also measure copies with layers scaled by α and 1/α; 1 makes none", low=1e-6)
+
+
+def compute(
+    problem: Problem,
+    *checkpoints: Checkpoint,
+    options: Options = Options(),
+    progress: Progress = quiet,
+    device: str = "cpu",
+    dtype: str = "float32",
+) -> Rise:
+    """Measure around each checkpoint, and around its rescaled copy where one is asked for.
+
+    Args:
+        problem: What the checkpoints were trained on.
+        *checkpoints: One or more.
+        options: What is searched.
+        progress: Told (stages done, stages in all, checkpoint).
+        device: Where to compute.
+        dtype: Floating point type of the computation.
+
+    Returns:
+        The rises.
+
+    Raises:
+        UsageError: If radii cannot be read, or the network cannot be rescaled.
+    """
+    import torch
+
+    from landscape.curvature.isolation import exact_arithmetic
+    from landscape.rescaling import rescaled
+    from landscape.scaling import ADAPTIVE
+    from landscape.surface import Surface
+    from landscape.surroundings import measure
+
+    radii, parts = options.radius, options.parts
+    copies = [rescaled(problem, c, options.rescale) for c in checkpoints] if options.rescale != 1 else []
+    everyone = (*checkpoints, *copies)
+    surface = Surface(problem, batch_size=options.batch_size, device=device, dtype=getattr(torch, dtype))
+    measured = []
+    for i, checkpoint in enumerate(everyone):
+        found: dict[str, Array] = {}
+        with exact_arithmetic(surface.flat.theta.device):
+            surface.at(checkpoint, recalibrated=options.batchnorm != "stored")
+            for stage, fields in enumerate(measure(surface, options), 1):
+                found |= fields
+                progress(STAGES * i + stage, STAGES * len(everyone), checkpoint.name)
+        measured.append(found)
+    return Rise(
+        names=tuple(c.name for c in everyone),
+        methods=tuple(c.method for c in everyone),
+        rescale=options.rescale,
+        batchnorm=options.batchnorm if surface.has_batchnorm else "none",
+        examples=options.examples or len(problem.train),
+        m=options.m,
+        delta=options.delta,
+        classifies=surface.classifies,
+        starts=options.starts,
+        metrics=ADAPTIVE,
+        radius=radii,
+        relative=parts,
+        split=np.array(["train", "test"]),
+        **{key: np.stack([each[key] for each in measured]) for key in measured[0]},
+    )
+
+
+def work(options: Options, checkpoints: int) -> Work:
+    """Passes over the data: an evaluation of loss and gradient is three, a product with the Hessian five."""
+    points = checkpoints * (1 if options.rescale == 1 else 2)
+    balls = len(options.radius) + 2 * len(options.parts)
+    per_climb = min(CLIMB, options.steps)
+    evaluations = per_climb * (balls * len(options.starts) + (2 * len(options.radius) if options.m else 0)) + 4
+    each = 3 * evaluations + 3 * 5 * 18 + 2 * options.pairs * balls + len(options.radius) + 2
+    of = f" of {options.examples} examples (the estimate is for all)" if options.examples else ""
+    text = f"{points} points × about {evaluations} evaluations of loss and gradient{of}, 54 products with the Hessian"
+    vectors = 60 + len(options.starts) + 2 * balls
+    return Work(text, train=points * each, test=points, vectors=vectors, graphs=None)
+
+
+def label(result: Rise) -> str:
+    """What the set of checkpoints is called, and the BatchNorm rule where it is not the usual one."""
+    return result.label
+
+
+def words(*results: Rise) -> tuple[str, str]:
+    """Who is flatter and by what factor, whether slope and curvature explain it, and whether it orders test errors.
+
+    Args:
+        *results: One result for each seed.
+
+    Returns:
+        The answer at the middle radius, and the rest.
+    """
+    first, own = results[0], results[0].own
+    names, middle = first.labels[:own], len(first.radius) // 2
+    worst = np.array([r.worst[:own] for r in results])  # (S, M, R)
+    at = worst[:, :, middle]
+    rho = f"{first.radius[middle]:g}"
+    told = "; ".join(f"{names[i]} {spread(at[:, i])}" for i in np.argsort(at.mean(0), kind="stable"))
+    detail = [f"Largest rise found at ρ = {rho}, in nats: {told}", _explained(results)]
+    if own == 1:
+        answer = f"Within ρ = {rho} the loss rises by {spread(at[:, 0], 'nats')} or more{seeds(len(results))}"
+    else:
+        flat, sharp = int(np.argmin(at.mean(0))), int(np.argmax(at.mean(0)))
+        factor = _over(at[:, sharp], at[:, flat])
+        sure = "" if len(results) == 1 else f" in {int((factor > 1).sum())} of {len(results)} seeds"
+        answer = f"{names[flat]} is {spread(factor)} times flatter than {names[sharp]} at ρ = {rho}{sure}"
+        ratios = _over(worst[:, sharp], worst[:, flat]).mean(0)
+        others = [f"{number(x)} at {r:g}" for x, r in zip(ratios, first.radius, strict=True)]
+        detail += [f"Factor by ρ: {', '.join(others)}", _ordered(results)]
+    return answer, ". ".join([*detail, *_vacuous(results)])
+
+
+def _explained(results: Sequence[Rise]) -> str:
+    """Up to which radius slope and λ₁ tell the rise, and by how much it differs at the largest."""
+    ratio = np.array([_over(r.worst, r.linear + r.quadratic)[: r.own] for r in results])  # (S, M, R)
+    low, high = EXPLAINED
+    within = np.logical_and(ratio >= low, ratio <= high).reshape(-1, ratio.shape[-1]).all(0)
+    fine = int(np.argmin(np.append(within, False)))  # radii before the first at which it does not hold
+    radius = results[0].radius
+    if fine == len(radius):
+        return f"Slope and λ₁ explain it up to ρ = {radius[-1]:g}"
+    most = f"at ρ = {radius[-1]:g} it is {spread(ratio[:, :, -1].ravel())} times ρ‖∇L‖ + ½ρ²λ₁"
+    if fine == 0:
+        return f"Slope and λ₁ explain it at no radius: {most}"
+    return f"Slope and λ₁ explain it up to ρ = {radius[fine - 1]:g}; {most}"
+
+
+def _over(a: Array, b: Array) -> Array:
+    """Quotients; 1 where both are 0, NaN where the divisor alone is."""
+    return np.divide(a, b, out=np.where(a == 0, 1.0, np.nan), where=b > 0)
+
+
+def _ordered(results: Sequence[Rise]) -> str:
+    """Which forms order how many pairs of checkpoints as their test errors."""
+    what = "errors" if results[0].classifies else "losses"
+    agreeing: dict[str, int] = {}
+    total = 0
+    for r in results:
+        target = (r.error if r.classifies else r.loss)[:, 1]
+        pairs = [(i, j) for i, j in combinations(range(r.own), 2) if target[i] != target[j]]
+        total += len(pairs)
+        for name, form in r.forms.items():
+            right = sum(bool((form[i] < form[j]) == (target[i] < target[j])) for i, j in pairs)
+            agreeing[name] = agreeing.get(name, 0) + right
+    if not total:
+        return f"Test {what} are equal: there is no order to explain"
+    counts = sorted(set(agreeing.values()), reverse=True)
+    groups = [(n, [name for name, count in agreeing.items() if count == n]) for n in counts]
+    told = [f"{n} of {total} by {'every form' if len(groups) == 1 else ', '.join(names)}" for n, names in groups]
+    return f"Pairs whose test {what} are ordered right: {'; '.join(told)}"
+
+
+def _vacuous(results: Sequence[Rise]) -> list[str]:
+    """What the PAC-Bayes bound says, if it says anything."""
+    if not results[0].classifies:
+        return ["The PAC-Bayes bound needs a loss in [0, 1]"]
+    bound = np.array([r.bound[: r.own] for r in results])
+    least = number(float(bound.min()))
+    if bound.min() >= 1:
+        return [f"PAC-Bayes bound on the test error: {least} or more, vacuous"]
+    return [f"PAC-Bayes bound on the test error: {least} at best, with the error found in the ball"]
+
+
+def listing(result: Rise) -> list[str]:
+    """Each form at its middle radius with what tells how far to trust it, generalization gaps, and rescaled copies."""
+    r, told = result, []
+    theta, part = len(r.radius) // 2, len(r.relative) // 2
+    for i, name in enumerate(r.labels[: r.own]):
+        rho = f"{r.radius[theta]:g}"
+        beside = [f"ρ‖∇L‖ + ½ρ²λ₁ {number(r.linear[i, theta])} + {number(r.quadratic[i, theta])}"]
+        beside.append(f"average {number(r.average[i, theta])} ± {number(r.average_error[i, theta])}")
+        if r.m:
+            beside.append(f"m-sharpness {number(r.chunked[i, theta])}")
+        if r.sampling_error[i, theta] > 0:
+            beside.append(f"sampling error {number(r.sampling_error[i, theta])}")
+        found = _found(r.worst[i, theta], r.climbs[i, theta], r.starts)
+        told.append(f"{name} ρ = {rho}: {found}, gap {number(r.gap[i, theta])}; {', '.join(beside)}")
+        for a, metric in enumerate(r.metrics):
+            found = _found(r.adaptive_worst[i, a, part], r.adaptive_climbs[i, a, part], r.starts)
+            mean = f"{number(r.adaptive_average[i, a, part])} ± {number(r.adaptive_average_error[i, a, part])}"
+            told.append(f"{name} {metric} {100 * r.relative[part]:g} %: {found}; average {mean}")
+    return told + _gaps(r) + _copies(r)
+
+
+def _found(worst: float, climbs: Array, starts: Sequence[str]) -> str:
+    """The largest rise, where its climb began, and the lowest end of a climb."""
+    return f"{number(float(worst))} from {starts[int(climbs.argmax())]}, climbs {number(float(climbs.min()))} and up"
+
+
+def _gaps(r: Rise) -> list[str]:
+    """Generalization gaps and bounds."""
+    told = []
+    for i, name in enumerate(r.labels[: r.own]):
+        loss = number(float(r.loss[i, 1] - r.loss[i, 0]))
+        error = f", error {100 * (r.error[i, 1] - r.error[i, 0]):+.2f} points" if r.classifies else ""
+        told.append(f"{name} generalization gap: loss {loss} nats{error}")
+    return told
+
+
+def _copies(r: Rise) -> list[str]:
+    """By what factor each measure of a rescaled copy differs: 1 where it is invariant."""
+    told = []
+    values = {"λ₁": r.eigenvalue, **r.forms}
+    for i in range(len(r.names) - r.own):
+        beside = [f"{name} {number(v[i])} → {number(v[r.own + i])}" for name, v in values.items()]
+        told.append(f"{r.labels[i]} and the same network rescaled ×{r.rescale:g}: {', '.join(beside)}")
+    return told
+
+
+CAPTION = (
+    "Above: the largest rise of the training loss found in balls of radius ρ, a lower bound of κ, and dashed the most "
+    "that slope and largest eigenvalue at the checkpoint predict, ρ‖∇L‖ + ½ρ²λ₁. Below: all forms at the middle "
+    "radius; elementwise and filter-wise balls measure a step relative to the weights, which no rescaling of the "
+    "network changes. Thin lines and single marks are runs of one seed. The PAC-Bayes bound is in the table."
+)
+
+
+def figure(*results: Rise) -> Figure:
+    """Rises against radius with what slope and curvature predict, and all forms at the middle radius."""
+    from plotly.subplots import make_subplots
+
+    from landscape.style import layout
+
+    drawn = make_subplots(rows=2, cols=1, row_heights=[0.55, 0.45], vertical_spacing=0.15)
+    for i in range(len(results[0].names)):
+        _draw_radii(drawn, results, i)
+        _draw_forms(drawn, results, i)
+    titles = ("radius ρ in theta", "rise at the middle radius (nats)")
+    layout(drawn, titles, ("largest rise found (nats)", ""), log="xy", height=680)
+    radius, forms = results[0].radius, list(results[0].forms)
+    drawn.update_xaxes(tickvals=radius, ticktext=[f"{rho:g}" for rho in radius], minor=None, row=1, col=1)
+    drawn.update_yaxes(
+        type="linear", tickformat=None, minor=None, nticks=None, tickvals=list(range(len(forms))), ticktext=forms,
+        range=[len(forms) - 0.5, -0.5], row=2, col=1,
+    )  # fmt: skip
+    return drawn
+
+
+def _draw_radii(drawn: Figure, results: Sequence[Rise], i: int) -> None:
+    from landscape.style import mark, plain
+
+    first = results[0]
+    style, name = mark(first.looks[i]), plain(first.labels[i])
+    worst = np.array([r.worst[i] for r in results])
+    local = np.mean([r.linear[i] + r.quadratic[i] for r in results], axis=0)
+    about = {"x": first.radius, "row": 1, "col": 1}
+    solid = {"color": style.color, "width": 2.5}
+    for run in worst if len(results) > 1 else []:
+        drawn.add_scatter(
+            y=run, mode="lines", opacity=0.45, line=solid | {"width": 1}, legendgroup=name, showlegend=False,
+            hoverinfo="skip", **about,
+        )  # fmt: skip
+    drawn.add_scatter(
+        y=worst.mean(0), mode="lines+markers", line=solid, marker=style.marker(8), name=name, legendgroup=name, **about
+    )
+    drawn.add_scatter(
+        y=local, mode="lines", line=solid | {"width": 1.5, "dash": "dash"}, name="slope and λ₁ at the point",
+        legendgroup="local", legendrank=2000, showlegend=i == 0,
+        hovertemplate=f"%{{y:.4g}}<extra>{name}, slope and λ₁</extra>", **about,
+    )  # fmt: skip
+
+
+def _draw_forms(drawn: Figure, results: Sequence[Rise], i: int) -> None:
+    from landscape.style import mark, plain
+
+    first = results[0]
+    style, name, forms = mark(first.looks[i]), plain(first.labels[i]), list(first.forms)
+    shift = 0.5 * ((i + 0.5) / len(first.names) - 0.5)
+    for run, r in enumerate(results, 1):
+        values = [r.forms[form][i] for form in forms]
+        drawn.add_scatter(
+            x=values, y=np.arange(len(forms)) + shift, mode="markers", marker=style.marker(8), row=2, col=1, name=name,
+            legendgroup=name, showlegend=False, customdata=forms,
+            hovertemplate=f"%{{customdata}}: %{{x:.4g}}<extra>{name}, run {run}</extra>",
+        )  # fmt: skip
+
+
+def table(*results: Rise) -> Table:
+    """One row for each ball: what was found, from where, and what stands beside it."""
+    from landscape.report import Table
+
+    columns = (
+        "run", "checkpoint", "ball", "radius", "largest rise (nats)", "lowest climb", "best start", "gap (part)",
+        "‖ε‖/ρ", "ρ‖∇L‖", "½ρ²λ₁", "average", "± s.e.", "m-sharpness", "± sampling, s.e.", "bound on the error",
+    )  # fmt: skip
+    rows: list[tuple[str | float | int | None, ...]] = []
+    for run, r in enumerate(results, 1):
+        for i, name in enumerate(r.labels):
+            for k, rho in enumerate(r.radius):
+                local = (float(r.linear[i, k]), float(r.quadratic[i, k]))
+                mean = (float(r.average[i, k]), float(r.average_error[i, k]))
+                more = (_cell(r.chunked[i, k]), _cell(r.sampling_error[i, k]), _bound(float(r.bound[i, k])))
+                climbs = _climbed(r.worst[i, k], r.climbs[i, k], r.gap[i, k], r)
+                rows.append((run, name, "theta", float(rho), *climbs, float(r.reach[i, k]), *local, *mean, *more))
+            for a, metric in enumerate(r.metrics):
+                for q, part in enumerate(r.relative):
+                    rho = float(part * r.length[i, a])
+                    slope, bend = r.adaptive_gradient_norm[i, a], max(float(r.adaptive_eigenvalue[i, a]), 0)
+                    mean = (float(r.adaptive_average[i, a, q]), float(r.adaptive_average_error[i, a, q]))
+                    climbs = _climbed(r.adaptive_worst[i, a, q], r.adaptive_climbs[i, a, q], r.adaptive_gap[i, a, q], r)
+                    local = (rho * float(slope), rho**2 / 2 * bend)
+                    rows.append((run, name, metric, rho, *climbs, None, *local, *mean, None, None, None))
+    r = results[0]
+    chunk = f", chunks of {r.m} for m-sharpness" if r.m else ""
+    note = (
+        f"{r.examples} examples{chunk}; radii of scale-free balls are those of ASAM; "
+        f"PAC-Bayes bounds with δ = {r.delta:g} and the error at the worst step found: the true ones are no smaller"
+    )
+    return Table("Balls", columns, tuple(rows), note)
+
+
+def _climbed(worst: float, climbs: Array, gap: float, r: Rise) -> tuple[float, float, str, float | None]:
+    return float(worst), float(climbs.min()), r.starts[int(climbs.argmax())], _cell(gap)
+
+
+def _bound(value: float) -> str | None:
+    if np.isnan(value):
+        return None
+    return f"{number(value)}, vacuous" if value >= 1 else number(value)
+
+
+def _cell(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)

@@ -1,0 +1,163 @@
+"""How far the loss rises around a checkpoint: worst and average case in a ball, in theta and relative to the weights.
+
+The worst case is κ_ρ(θ) = max over ‖ε‖₂ ≤ ρ of L(θ + ε) − L(θ). What is found is the rise at a point of the ball and
+so a lower bound of κ_ρ; how far the climbs from different starts agree is told with it.
+
+Source: Keskar et al. 2017, arXiv 1609.04836 (worst case in a ball); Foret et al. 2021, arXiv 2010.01412 (m-sharpness);
+Andriushchenko et al. 2023, arXiv 2302.07011 (average and adaptive forms side by side).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from landscape.result import Array, quantity
+from landscape.training.methods import labels
+
+
+@dataclass(frozen=True)
+class Rise:
+    """Rises around M checkpoints: R radii in theta, Q relative radii, A relative metrics, S starts of climbs.
+
+    With `rescale` the second half of the checkpoints are copies of the first half: the same functions at other weights.
+
+    Attributes:
+        names: Labels of the checkpoints, copies last.
+        methods: Their training methods.
+        rescale: α of the copies; 1 if there are none.
+        batchnorm: The rule for BatchNorm statistics in the ball.
+        examples: Training examples that were used.
+        m: Examples in a chunk of m-sharpness; 0 if it was not measured.
+        delta: δ of the bound.
+        classifies: Whether errors are parts of one.
+        starts: Names of the starts of climbs.
+        metrics: Names of the relative metrics.
+        radius: ρ, ascending, shape (R,).
+        relative: Radii as parts of the length of θ in the metric, ascending, shape (Q,).
+        split: "train" and "test".
+        loss: Mean loss on all data, shape (M, 2).
+        error: Mean error on all data, shape (M, 2).
+        norm: ‖θ‖₂, shape (M,).
+        gradient_norm: ‖∇L‖ on the examples used, shape (M,).
+        eigenvalue: λ₁ of the Hessian on the examples used, shape (M,).
+        residual: Its recomputed residual, shape (M,).
+        worst: Largest rise found in the ball, a lower bound of κ_ρ, shape (M, R).
+        climbs: Rise at the end of each climb, shape (M, R, S).
+        reach: ‖ε‖/ρ of the worst ε found: 1 on the sphere, shape (M, R).
+        gap: max over the ball of ⟨∇L(θ + ε), s − ε⟩ as a part of the rise: 0 at a stationary point, shape (M, R).
+        sampling_error: Standard error of the rise at the worst ε as an estimate of that on all training examples,
+            shape (M, R); 0 where all were used, NaN with batch statistics.
+        average: Mean rise over the sphere of radius ρ, shape (M, R).
+        average_error: Its standard error, shape (M, R).
+        chunked: m-sharpness, the mean over chunks of m examples of the largest rise found for each, shape (M, R).
+        chunked_error: Its standard error over chunks, shape (M, R).
+        length: ‖T⁻¹θ‖₂ in each relative metric, shape (M, A): a relative radius times this is ρ of ASAM.
+        adaptive_gradient_norm: ‖T∇L‖, shape (M, A).
+        adaptive_eigenvalue: Largest eigenvalue of T H T, shape (M, A).
+        adaptive_residual: Its recomputed residual, shape (M, A).
+        adaptive_worst: Largest rise found in the ball of each relative metric, shape (M, A, Q).
+        adaptive_climbs: Rise at the end of each climb, shape (M, A, Q, S).
+        adaptive_gap: Gap of the worst, shape (M, A, Q).
+        adaptive_average: Mean rise over the sphere, shape (M, A, Q).
+        adaptive_average_error: Its standard error, shape (M, A, Q).
+        worst_error: Error on the examples used at the worst ε, shape (M, R).
+        complexity: The square root in the PAC-Bayes bound, shape (M, R).
+        evaluations: Evaluations of loss and gradient over the examples used, shape (M,).
+    """
+
+    labelled: ClassVar[Mapping[str, str]] = {"checkpoint": "names", "start": "starts", "metric": "metrics"}
+
+    names: tuple[str, ...]
+    methods: tuple[str, ...]
+    rescale: float
+    batchnorm: str
+    examples: int
+    m: int
+    delta: float
+    classifies: bool
+    starts: tuple[str, ...]
+    metrics: tuple[str, ...]
+    radius: Array = quantity("theta", "radius of the ball", "radius")
+    relative: Array = quantity("1", "radius as a part of the length of theta in the metric", "relative")
+    split: Array = quantity("1", "part of the data", "split")
+    loss: Array = quantity("nats", "mean loss", "checkpoint", "split")
+    error: Array = quantity("1", "mean error", "checkpoint", "split")
+    norm: Array = quantity("theta", "norm of theta", "checkpoint")
+    gradient_norm: Array = quantity("nats / theta", "norm of the gradient", "checkpoint")
+    eigenvalue: Array = quantity("nats / theta^2", "largest eigenvalue of the Hessian", "checkpoint")
+    residual: Array = quantity("nats / theta^2", "its recomputed residual", "checkpoint")
+    worst: Array = quantity("nats", "largest rise found in the ball", "checkpoint", "radius")
+    climbs: Array = quantity("nats", "rise at the end of each climb", "checkpoint", "radius", "start")
+    reach: Array = quantity("1", "length of the worst step over rho", "checkpoint", "radius")
+    gap: Array = quantity("1", "first-order gap as a part of the rise", "checkpoint", "radius")
+    sampling_error: Array = quantity("nats", "standard error of sampling", "checkpoint", "radius")
+    average: Array = quantity("nats", "mean rise over the sphere", "checkpoint", "radius")
+    average_error: Array = quantity("nats", "its standard error", "checkpoint", "radius")
+    chunked: Array = quantity("nats", "m-sharpness", "checkpoint", "radius")
+    chunked_error: Array = quantity("nats", "its standard error over chunks", "checkpoint", "radius")
+    length: Array = quantity("1", "length of theta in the metric", "checkpoint", "metric")
+    adaptive_gradient_norm: Array = quantity("nats", "norm of the gradient in the metric", "checkpoint", "metric")
+    adaptive_eigenvalue: Array = quantity("nats", "largest eigenvalue in the metric", "checkpoint", "metric")
+    adaptive_residual: Array = quantity("nats", "its recomputed residual", "checkpoint", "metric")
+    adaptive_worst: Array = quantity("nats", "largest rise found in the ball", "checkpoint", "metric", "relative")
+    adaptive_climbs: Array = quantity("nats", "end of each climb", "checkpoint", "metric", "relative", "start")
+    adaptive_gap: Array = quantity("1", "its first-order gap as a part", "checkpoint", "metric", "relative")
+    adaptive_average: Array = quantity("nats", "mean rise over the sphere", "checkpoint", "metric", "relative")
+    adaptive_average_error: Array = quantity("nats", "its standard error", "checkpoint", "metric", "relative")
+    worst_error: Array = quantity("1", "error at the worst step", "checkpoint", "radius")
+    complexity: Array = quantity("1", "square root in the PAC-Bayes bound", "checkpoint", "radius")
+    evaluations: Array = quantity("1", "evaluations of loss and gradient", "checkpoint")
+
+    @property
+    def own(self) -> int:
+        """How many checkpoints are no copies."""
+        return len(self.names) // (1 if self.rescale == 1 else 2)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What figures call each checkpoint, copies with their factor."""
+        plain = labels(self.names[: self.own], self.methods[: self.own])
+        return (*plain, *(f"{name} ×{self.rescale:g}" for name in plain))[: len(self.names)]
+
+    @property
+    def label(self) -> str:
+        """What the checkpoints are called, and the rule where it is not the usual one."""
+        about = {"stored": " (stored statistics)", "train": " (batch statistics)"}.get(self.batchnorm, "")
+        return " | ".join(self.labels[: self.own]) + about
+
+    @property
+    def looks(self) -> tuple[int | str, ...]:
+        """The key of each checkpoint's mark in figures: its method where all differ, else its place."""
+        distinct = len(set(self.methods)) == len(self.methods)
+        return self.methods if distinct else tuple(range(len(self.names)))
+
+    @property
+    def linear(self) -> Array:
+        """ρ‖∇L‖: the rise to first order, shape (M, R)."""
+        return np.multiply.outer(self.gradient_norm, self.radius)
+
+    @property
+    def quadratic(self) -> Array:
+        """½ρ²λ₁, shape (M, R): with `linear` it is the most that a quadratic of this slope and curvature can rise."""
+        return np.multiply.outer(np.maximum(self.eigenvalue, 0), self.radius**2 / 2)
+
+    @property
+    def bound(self) -> Array:
+        """The right side of the PAC-Bayes bound with the error found, shape (M, R): the true one is no smaller."""
+        return self.worst_error + self.complexity
+
+    @property
+    def forms(self) -> dict[str, Array]:
+        """Each form of sharpness at its middle radius, shape (M,)."""
+        theta, part = len(self.radius) // 2, len(self.relative) // 2
+        forms = {"worst": self.worst[:, theta], "average": self.average[:, theta]}
+        if self.m:
+            forms["m-sharpness"] = self.chunked[:, theta]
+        for a, metric in enumerate(self.metrics):
+            forms[metric] = self.adaptive_worst[:, a, part]
+            forms[f"{metric} average"] = self.adaptive_average[:, a, part]
+        return forms

@@ -1,0 +1,139 @@
+"""A plane that is stopped or killed keeps its points and comes to the same arrays; points of two jobs never mix."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import Command
+
+from landscape import store
+from landscape.errors import InputError, InterruptedRun, UsageError
+from landscape.plane import Plane
+from landscape.result import equal
+from landscape.unfinished import Unfinished, record, records
+
+JOB = {"grid": "3x2", "SHA-256 of a": "0123"}
+
+
+def test_points_come_back_bit_for_bit(tmp_path: Path) -> None:
+    state = Unfinished(tmp_path / "s", JOB, resume=False, force=False)
+    assert state.frame is None
+    assert not state.path.exists()
+    state.begin({"x": np.array([0.1, 0.2])})
+    values = (0.0, 0.1 + 0.2, float("nan"), 1e-300)
+    state.keep(4, values)
+    again = Unfinished(tmp_path / "s", JOB, resume=True, force=False)
+    assert np.array(again.points[4]).tobytes() == np.array(values).tobytes()
+    assert again.frame is not None
+    assert again.frame["x"].tolist() == [0.1, 0.2]
+    again.discard()
+    assert not state.path.exists()
+
+
+@pytest.mark.parametrize("cut", range(1, len(record(1, (2.0,)))))
+def test_a_record_cut_short_or_changed_is_left_out(tmp_path: Path, cut: int) -> None:
+    one, two = record(0, (1.0,)), record(1, (2.0,))
+    assert records(one + two[:-cut]) == ({0: (1.0,)}, len(one))
+    broken = bytearray(one + two)
+    broken[len(one) + cut - 1] ^= 1
+    assert records(bytes(broken)) == ({0: (1.0,)}, len(one))
+
+
+def test_a_record_after_one_cut_short_is_kept(tmp_path: Path) -> None:
+    state = Unfinished(tmp_path / "s", JOB, resume=False, force=False)
+    state.begin({})
+    (tmp_path / "s" / "points.bin").write_bytes(record(0, (1.0,)) + record(1, (2.0,))[:-3])
+    again = Unfinished(tmp_path / "s", JOB, resume=True, force=False)
+    again.keep(2, (3.0,))
+    assert Unfinished(tmp_path / "s", JOB, resume=True, force=False).points == {0: (1.0,), 2: (3.0,)}
+
+
+def test_points_of_another_job_are_refused(tmp_path: Path) -> None:
+    Unfinished(tmp_path / "s", JOB, resume=False, force=False).begin({})
+    with pytest.raises(UsageError, match="grid"):
+        Unfinished(tmp_path / "s", JOB | {"grid": "4x2"}, resume=True, force=False)
+    with pytest.raises(UsageError, match="unfinished run"):
+        Unfinished(tmp_path / "s", JOB, resume=False, force=False)
+    assert Unfinished(tmp_path / "s", JOB, resume=False, force=True).points == {}
+    assert not (tmp_path / "s").exists()
+    Unfinished(tmp_path / "s", JOB, resume=False, force=False).begin({})
+    (tmp_path / "s" / "frame.npz").write_bytes(b"no archive")
+    with pytest.raises(InputError, match="cannot be read"):
+        Unfinished(tmp_path / "s", JOB, resume=True, force=False)
+
+
+def test_a_signal_is_said_with_what_is_kept(tmp_path: Path) -> None:
+    stops: list[int] = []
+    state = Unfinished(tmp_path / "s", JOB, resume=False, force=False, stops=stops)
+    state.check(6)
+    stops.append(signal.SIGTERM)
+    with pytest.raises(InterruptedRun, match="before the first point"):
+        state.check(6)
+    state.begin({})
+    state.keep(0, (1.0,))
+    with pytest.raises(InterruptedRun, match="after 1 of 6 points"):
+        state.check(6)
+
+
+@pytest.fixture(scope="module")
+def network(run: Command, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("network") / "a.pt"
+    assert run("train", "digits/mlp", "--epochs", "3", "--out", out, "-q").exit_code == 0
+    return out
+
+
+def words(network: Path, out: Path) -> list[str]:
+    return ["plane", str(network), "--axes", "eigenvectors", "--grid", "30x15", "--out", str(out), "-q"]
+
+
+@pytest.fixture(scope="module")
+def whole(run: Command, network: Path) -> Plane:
+    out = network.with_name("whole.h5")
+    assert run(*words(network, out)).exit_code == 0
+    return store.load(out, Plane)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_a_stopped_plane_resumes_to_the_same_arrays(
+    run: Command, network: Path, whole: Plane, tmp_path: Path, number: signal.Signals
+) -> None:
+    out = tmp_path / "plane.h5"
+    code = "import sys; from cli.main import landscape; sys.argv[0] = 'landscape'; landscape()"
+    running = subprocess.Popen(
+        [sys.executable, "-c", code, *words(network, out)],
+        stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    points = tmp_path / "plane.h5.part" / "points.bin"
+    deadline = time.monotonic() + 60
+    while not points.exists():
+        assert running.poll() is None, running.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    running.send_signal(number)
+    _, told = running.communicate(timeout=60)
+    if number == signal.SIGKILL:
+        assert running.returncode == -9
+    else:
+        assert running.returncode == 75, told
+        assert "--resume" in told
+    assert not out.exists()
+    kept = points.read_bytes()
+    found, _ = records(kept)
+    assert 0 < len(found) < 450
+    if number == signal.SIGTERM:
+        done = run(*words(network, out))
+        assert done.exit_code == 2
+        assert "--resume" in done.stderr
+        assert points.read_bytes() == kept
+        assert "grid" in run(*words(network, out), "--resume", "--grid", "3x3").stderr
+    done = run(*words(network, out), "--resume")
+    assert done.exit_code == 0, done.output
+    assert equal(store.load(out, Plane), whole)
+    assert [path.name for path in tmp_path.iterdir()] == ["plane.h5"]
