@@ -35,6 +35,12 @@
     return Math.ceil(names.length / Math.max(1, Math.floor(width / (52 + 7 * Math.max(...names)))));
   }
 
+  // A slider stays within the frame when the subplots scroll in it.
+  function fitSliders(layout, plot) {
+    const seen = plot.parentElement.clientWidth / Math.max(plot.clientWidth, parseFloat(plot.style.minWidth));
+    layout.sliders.forEach((slider) => (slider.len = Math.min(slider.len, seen - slider.x - 0.16)));
+  }
+
   // What a figure's own menus changed outlives a redraw: in the traces Plotly keeps it, in the layout we do.
   function put(target, path, value) {
     const keys = path.replace(/\[(\d+)\]/g, ".$1").split(".");
@@ -44,14 +50,9 @@
 
   function keepEdits(plot, figure) {
     plot.on("plotly_buttonclicked", ({ menu, button, active }) => {
+      if (button.method === "animate") return;
       figure.edits = { ...figure.edits, ...button.args[1], [`updatemenus[${menu._index}].active`]: active };
     });
-  }
-
-  // A slider stays within the frame when the subplots scroll in it.
-  function fitSliders(layout, plot) {
-    const seen = plot.parentElement.clientWidth / Math.max(plot.clientWidth, parseFloat(plot.style.minWidth));
-    layout.sliders.forEach((slider) => (slider.len = Math.min(slider.len, seen - slider.x - 0.16)));
   }
 
   function layoutFor(plot, figure) {

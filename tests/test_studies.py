@@ -400,3 +400,13 @@ def test_the_example_in_the_help_is_a_study(run: Command) -> None:
     lines = told[told.index("  title = ") : told.index("Examples:")].splitlines()
     study = reading.read("help", "\n".join(line.strip() for line in lines))
     assert plan(study, "cpu").nodes
+
+
+def test_the_counts_of_mcnemars_test_add_up_to_the_difference_of_errors(made: Path) -> None:
+    (path,) = (made / "out" / "seed0").glob("errors,rho=0.1.*.h5")
+    found = read(path).result
+    errors = 1297 * found.error[:, 1]
+    assert found.only_wrong - found.only_wrong.T == pytest.approx(errors[:, None] - errors[None], abs=1e-6)
+    assert not found.only_wrong.diagonal().any()
+    assert (found.only_wrong >= 0).all()
+    assert (found.only_wrong <= errors[:, None] + 1e-6).all()

@@ -242,6 +242,7 @@ def _verdict(claim: Claim, network: str, n: int, found: _Judged, corrected: floa
 def _needed(claim: Claim, found: _Judged, level: float) -> int | None:
     """Seeds that would decide at the level that Holm's rule gives the first of all claims."""
     if math.isfinite(found.effect):
-        return power.seeds_needed(found.effect, level)
+        needed = power.seeds_needed(found.effect, level)
+        return None if needed is None else max(needed, found.mean.count + 1)
     tied = found.mean.count > 1 and found.mean.spread == 0 and min(found.favour, found.against) < 0.5
     return math.ceil(math.log2(2 / level)) if tied and claim.test != "mcnemar" else None
