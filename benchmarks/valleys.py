@@ -67,14 +67,17 @@ def train(spec: str, place: Path, seed: int, values: dict[str, Setting], device:
             train_to_file(spec, own, Order(place / f"{name}.pt", fork=stem, device=device), lambda text: None)
 
 
-def measure(place: Path, name: str, gaussian: int, device: str) -> Path:
+def measure(place: Path, name: str, arguments: argparse.Namespace, device: str) -> Path:
     """The result of one pair, the null beside the claim."""
     out = place / f"{name}.asymmetry.h5"
     if not out.exists():
         paths = [place / "sgd.pt", place / f"{name}.pt"]
         problem, checkpoints = open_checkpoints(paths, None, lambda text: None)
-        null = (gaussian, gaussian // 10) if name == "sgd-sam" else (0, 0)
-        options = asymmetry.Options(eigenvectors=0, gaussian=null[0], sign_matched=null[1], batchnorm="both")
+        null = (arguments.gaussian, arguments.gaussian // 10) if name == "sgd-sam" else (0, 0)
+        options = asymmetry.Options(
+            eigenvectors=0, gaussian=null[0], sign_matched=null[1], batchnorm=arguments.batchnorm,
+            points=arguments.points,
+        )  # fmt: skip
         ask(asymmetry, problem, checkpoints, paths, options, out, device=device)  # type: ignore[arg-type]
     print(out, flush=True)
     return out
@@ -172,7 +175,7 @@ def study(spec: str, arguments: argparse.Namespace, device: str) -> str:
         place = directory / f"seed{seed}"
         train(spec, place, seed, values, device)
         for name, made in files.items():
-            made.append(measure(place, name, arguments.gaussian, device))
+            made.append(measure(place, name, arguments, device))
     stored = {name: [read(path) for path in made] for name, made in files.items()}
     report.write(page([s for group in stored.values() for s in group]), directory / "report.html", force=True)
     found: dict[str, list[Asymmetry]] = {name: [s.result for s in group] for name, group in stored.items()}
@@ -188,6 +191,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--epochs", type=int, help="by default the problem's own")
     parser.add_argument("--gaussian", type=int, default=100, help="Gaussian directions of the null for each seed")
+    parser.add_argument("--points", type=int, default=12, help="points on each side of a line")
+    parser.add_argument("--batchnorm", default="both", choices=("recalibrate", "keep", "both"))
     parser.add_argument("--device", default="auto")
     parser.add_argument("--write", type=Path, metavar="FILE", help="put the tables between their markers in FILE")
     arguments = parser.parse_args()

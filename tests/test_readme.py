@@ -12,6 +12,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+import pytest
+
 README = Path(__file__).parent.parent / "README.md"
 BLOCK = re.compile(r"```console\n(.*?)```", re.DOTALL)
 MAKE = ("make demo", "make test")
@@ -39,6 +41,7 @@ def shape(text: str) -> str:
     return re.sub(r"N to N|N \(N\)", "N", text)
 
 
+@pytest.mark.timeout(900)  # some twenty commands, the last of which asks everything
 def test_the_commands_print_what_the_readme_says(tmp_path: Path) -> None:
     found = [pair for block in BLOCK.findall(README.read_text()) for pair in commands(block)]
     assert len(found) >= 10
