@@ -89,7 +89,7 @@ def _ball(nearby: Nearby, hessian: HessianOperator, radii: Array, rules: Rules) 
         device=hessian.device, dtype=hessian.dtype,
     )  # fmt: skip
     v = pairs.vectors[0].to(origin)
-    v = torch.where(v @ origin < 0, -v, v)  # of two signs the one that looks away from zero weights
+    v = torch.where(v[v.abs().argmax()] < 0, -v, v)  # of two signs that with a positive largest entry
     random = [direction(nearby.size, rules.seed, -1 - k, origin) for k in range(rules.restarts)]
     peaks, heights = _climbs(nearby, [slope, v, -v, *random], radii, rules)
     average = np.array([average_rise(nearby, float(rho), rules.pairs, rules.seed, origin) for rho in radii])
