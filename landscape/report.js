@@ -38,7 +38,11 @@
   // A slider stays within the frame when the subplots scroll in it.
   function fitSliders(layout, plot) {
     const seen = plot.parentElement.clientWidth / Math.max(plot.clientWidth, parseFloat(plot.style.minWidth));
-    layout.sliders.forEach((slider) => (slider.len = Math.min(slider.len, seen - slider.x - 0.16)));
+    if (seen >= 1) return;
+    layout.sliders.forEach((slider) => {
+      if (layout.updatemenus) slider.x = 0.22; // buttons stand before it
+      slider.len = Math.min(slider.len, seen - slider.x - 0.16);
+    });
   }
 
   // What a figure's own menus changed outlives a redraw: in the traces Plotly keeps it, in the layout we do.

@@ -43,8 +43,9 @@ def slide(
         {"name": name, "traces": list(traces), "data": [{"type": k, **d} for k, d in zip(kinds, data, strict=True)]}
         for name, data in zip(names, frames, strict=True)
     ]
-    now = {"mode": "immediate", "frame": {"duration": 0, "redraw": True}, "transition": {"duration": 0}}
-    going = {**now, "fromcurrent": True, "frame": {"duration": milliseconds, "redraw": True}}
+    redraw = any(trace.type != "scatter" for trace in figure.data)  # without it Plotly drops all other kinds
+    now = {"mode": "immediate", "frame": {"duration": 0, "redraw": redraw}, "transition": {"duration": 0}}
+    going = {**now, "fromcurrent": True, "frame": {"duration": milliseconds, "redraw": redraw}}
     steps = [{"label": n, "method": "animate", "args": [[n], now]} for n in names]
     figure.update_layout(
         sliders=[

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 BASINS = (
     "Each cell is a start on Beale's function; its colour says where the method is after the last step. The cross is "
     "the saddle. Move the slider from gradient descent to SAM with larger and larger ρ. Right: "
-    "part of the starts with each fate."
+    'part of the starts with each fate. ρ stands for ε = ρ∇L, "unit" for ε = ρ∇L/‖∇L‖.'
 )
 THRESHOLD = (
     "Growth of a small displacement along the direction of negative curvature in a step of SAM with ε = ρ∇L: marks "
