@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -79,8 +80,8 @@ def document(paths: Sequence[Path]) -> str:
                 counts[word] = counts.get(word, 0) + 1
         except (OSError, ValueError, KeyError) as error:
             raise InputError(f"{path} is no claims.json: {error}", "run landscape study again") from error
-    total = ", ".join(f"{n} {word}" for word, n in sorted(counts.items()))
-    parts.insert(1, f"Of {sum(counts.values())} claims: {total}.\n")
+    total = ", ".join(f"*{word}* {n}" for word, n in sorted(counts.items()))
+    parts.insert(1, f"{sum(counts.values())} claims: {total}.\n")
     return "\n".join(parts)
 
 
@@ -96,7 +97,10 @@ does not hold on digits may hold on CIFAR.
 
 
 def _section(told: dict[str, Any]) -> str:
-    command = " ".join(word for word in told["command"].split() if not word.startswith("data="))
+    words = shlex.split(told["command"])
+    if "--out" in words:
+        words[words.index("--out") + 1] = "DIR"  # where it was made is nobody's business
+    command = " ".join(word for word in words if not word.startswith("data="))
     apart = "".join(f" But with {key} = {value}." for key, value in told["set"].items())
     lines = [
         f"## {told['title']}\n",
