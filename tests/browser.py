@@ -30,7 +30,7 @@ class Visit:
         """Scroll to each plot and wait until it is drawn."""
         for plot in self.page.locator(".plot").all():
             plot.scroll_into_view_if_needed()
-            plot.locator(".main-svg").first.wait_for(state="attached", timeout=10_000)
+            plot.locator(".main-svg").first.wait_for(state="attached", timeout=60_000)
 
     def overflow(self) -> int:
         """Measure by how many px the page is wider than its window."""
@@ -78,6 +78,7 @@ def visit(browser: Any, file: Path, *, width: int = 1280, height: int = 800, dar
     address = file.resolve().as_uri()
     ours = (address, "data:", "blob:")
     page.on("request", lambda request: None if request.url.startswith(ours) else seen.requests.append(request.url))
+    page.set_default_timeout(120_000)  # a busy machine is slow, not wrong
     page.goto(address)
     try:
         yield seen

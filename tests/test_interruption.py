@@ -27,7 +27,7 @@ def start(out: Path) -> subprocess.Popen[str]:
 
 
 def wait_for(out: Path, running: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 200
     while not out.exists():
         assert running.poll() is None, running.communicate()
         assert time.monotonic() < deadline
@@ -49,7 +49,7 @@ def test_a_stopped_run_resumes_to_the_same_weights(
     running = start(out)
     wait_for(out, running)  # the first state that is saved on the way
     running.send_signal(number)
-    _, told = running.communicate(timeout=60)
+    _, told = running.communicate(timeout=200)
     if number == signal.SIGKILL:
         assert running.returncode == -9
     else:

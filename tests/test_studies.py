@@ -216,13 +216,13 @@ def test_a_study_that_was_stopped_goes_on_to_the_same_weights(run: Command, tmp_
         [sys.executable, "-c", code, *words, str(tmp_path / "out")], stderr=subprocess.PIPE, text=True,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     ) as running:  # fmt: skip
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 200
         while not list((tmp_path / "out").rglob("*.unfinished.pt")):
             assert running.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.005)
         running.send_signal(signal.SIGTERM)
-        _, told = running.communicate(timeout=60)
+        _, told = running.communicate(timeout=200)
     assert running.returncode == 75, told
     assert "run the same command again" in told
     nodes = resolved(text).nodes
