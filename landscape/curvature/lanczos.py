@@ -1,9 +1,12 @@
 """Largest eigenvalues by Lanczos with full reorthogonalisation, thick restart and a guard against missed ones.
 
 A Krylov space from one start vector finds well-separated extreme eigenvalues in few products, at both ends of the
-spectrum. It sees, however, a repeated eigenvalue only once and may pass over one of a cluster; no residual
-shows that. Therefore, after convergence, the search starts afresh from random directions in the complement
-until one of them brings nothing new.
+spectrum. It may, however, not yet have seen one that the start hardly leans to, and it sees a repeated eigenvalue
+only once; no residual shows that. Two guards stand against it. Of each eigenspace of H exactly one direction is in the
+whole Krylov space of the start, its projection there. That none of these is missing follows from the measure that
+the start has seen (`gaps_are_empty`). The other directions are orthogonal to the start and all it leads to: they
+are eigenvectors of H seen in the complement, where the search starts afresh from random directions until one of
+them has brought nothing new for long enough (`would_have_shown`).
 """
 
 from __future__ import annotations
@@ -27,8 +30,12 @@ from landscape.curvature.certificate import (
 from landscape.curvature.krylov import Krylov
 
 _PATIENCE = 5
-_MISSED = 0.01
+_MISSED = 0.005  # for each of the two guards: 1 % in all
+_COARSEST = 0.01  # a wanted eigenvalue is told apart from others at this relative distance, however large tol is
 _LOWEST = 3e-3
+_FINER = 0.06  # of tol, after a restart: its measure would ask for about that next to a value
+_PLACES = 33
+_HUGE = 1e145
 
 Save = Callable[["Search"], None]
 
@@ -45,6 +52,7 @@ class Search:
             or a restart has mixed its rows with others; -1 if there is none.
         known: The wanted values at that time, shape (k,).
         finished: Whether the last probe brought nothing new.
+        restarted: Whether rows were mixed and dropped, so that the basis is no longer the start's own.
         excess: Largest residual of the wanted pairs relative to its limit, 1 and below being converged.
     """
 
@@ -59,7 +67,7 @@ class Search:
         self.krylov, self.k, self.tol = krylov, k, tol
         self.probes, self.base = 0, -1
         self.known: Floats = np.full(k, np.nan)
-        self.finished = False
+        self.finished = self.restarted = False
         self.excess = np.inf
 
     def step(self, product: Product) -> None:
@@ -84,10 +92,10 @@ class Search:
         self.excess = float((np.linalg.norm(outward, axis=0) / limits).max())
         if self.base >= 0:
             unchanged = (np.abs(values[: self.k] - self.known) <= limits[: self.k]).all()
-            below = self._complement_is_below(values, outward, limits)
+            below = self._complement_is_below(values, outward)
             self.finished = bool(unchanged) and self.excess <= 1 and below
             self.base = self.base if unchanged else -1
-        elif self.excess <= 1:
+        elif self.excess <= 1 and (self.probes or self._start_saw_all(values)):
             self.known, self.probes = values[: self.k].copy(), self.probes + 1
             self._make_room()
             krylov.add_direction()
@@ -99,8 +107,8 @@ class Search:
         Returns:
             Arrays by name; the basis is a view where it lies on the CPU, good until the next step.
         """
-        counts = {name: np.array(getattr(self, name)) for name in ("probes", "base", "finished", "excess")}
-        return {**self.krylov.arrays(), **counts, "known": self.known.copy()}
+        names = ("probes", "base", "finished", "restarted", "excess")
+        return {**self.krylov.arrays(), **{n: np.array(getattr(self, n)) for n in names}, "known": self.known.copy()}
 
     def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Go on from a state, bitwise as if there had been no interruption.
@@ -110,7 +118,8 @@ class Search:
         """
         self.krylov.restore(arrays)
         self.probes, self.base = int(arrays["probes"]), int(arrays["base"])
-        self.finished, self.known = bool(arrays["finished"]), np.array(arrays["known"], dtype=np.float64)
+        self.finished, self.restarted = bool(arrays["finished"]), bool(arrays["restarted"])
+        self.known = np.array(arrays["known"], dtype=np.float64)
         self.excess = float(arrays["excess"])
 
     def _way_out(self) -> int:
@@ -125,26 +134,42 @@ class Search:
     def _limits(self, values: Floats) -> Floats:
         """Residuals at which the Ritz pairs count as converged, shape (n,): infinite for those not wanted."""
         scale = float(np.abs(values).max())
-        floor = max(rounding_floor(scale, self.krylov.basis.dtype), np.finfo(np.float64).tiny)
+        floor = self._floor(scale)
         limits = np.full(len(values), np.inf)
         # the smallest is often next to zero, in a crowd: its limit is relative to the largest, and never fine
         limits[-1] = max(max(self.tol, _LOWEST) * scale, floor)
         limits[: self.k] = np.maximum(self.tol * np.abs(values[: self.k]), floor)
         return limits
 
-    def _complement_is_below(self, values: Floats, outward: Floats, limits: Floats) -> bool:
+    def _floor(self, scale: float) -> float:
+        return max(rounding_floor(scale, self.krylov.basis.dtype), float(np.finfo(np.float64).tiny))
+
+    def _margins(self, values: Floats) -> Floats:
+        """How close to a wanted value another one need not be told apart, shape (k,)."""
+        scale, wanted = float(np.abs(values).max()), np.abs(values[: self.k])
+        floor, fine = self._floor(scale), min(self.tol, _COARSEST)
+        # zero to within rounding: copies of zero need not be told apart
+        return np.where(wanted <= floor, fine * scale, np.maximum(fine * wanted, floor))
+
+    def _start_saw_all(self, values: Floats) -> bool:
+        """Whether an eigenvalue above the last wanted one, and not next to another, would have shown itself by now."""
+        if self.restarted:  # what the start saw is forgotten
+            return self.excess <= _FINER
+        krylov = self.krylov
+        seen = krylov.coupling[: krylov.steps, : krylov.steps]
+        return gaps_are_empty(values[: self.k], self._margins(values), seen, krylov.size)
+
+    def _complement_is_below(self, values: Floats, outward: Floats) -> bool:
         """Whether an eigenvalue above the last wanted one would have shown itself in the probe by now."""
-        krylov, last, limit = self.krylov, float(values[self.k - 1]), float(limits[self.k - 1])
-        if abs(last) <= limit:  # zero to within rounding: copies of zero need not be told apart
-            limit = self.tol * float(np.abs(values).max())
+        krylov, limit = self.krylov, float(values[self.k - 1] + self._margins(values)[-1])
         if self.base == 0:  # the probe's space is not at hand: what the newest direction leads to must stay below
-            return bool((values[self.k :] + np.abs(outward[-1:, self.k :]).sum(axis=0) <= last + limit).all())
-        block = krylov.coupling[self.base : krylov.steps, self.base : krylov.steps]
-        return would_have_shown(last + limit, block, krylov.size)
+            return bool((values[self.k :] + np.abs(outward[-1:, self.k :]).sum(axis=0) <= limit).all())
+        return would_have_shown(limit, krylov.coupling[self.base : krylov.steps, self.base : krylov.steps], krylov.size)
 
     def _make_room(self) -> None:
         if self.krylov.full:
             self.krylov.compress(self._worth_keeping())
+            self.restarted = True
             self.base = min(self.base, 0)
 
     def _worth_keeping(self) -> NDArray[np.intp]:
@@ -156,16 +181,9 @@ class Search:
 
 
 def would_have_shown(above: float, block: Floats, size: int) -> bool:
-    """Whether a Krylov space from a random vector g rules out an eigenvalue, except with probability 1 %.
+    """Whether a Krylov space from a random vector rules out all eigenvalues from `above` on, see `christoffel`.
 
-    Let p_0 ... p_{j-1} be the polynomials that are orthonormal under the spectral measure of the unit vector g, as the
-    j steps give them. Of all q of degree below j with q(x) = 1 the smallest integral of q^2 is 1 / sum p_i(x)^2,
-    Christoffel's number: no more than that of the measure can lie at x. An eigenvalue at x has the squared
-    component of g in its direction, and D times that is the square of a standard normal number, which is
-    below (pi / 2) P^2 with probability P. Beyond the largest Ritz value the sum rises, so that what holds at
-    `above` holds further out.
-
-    Source: Akhiezer, The Classical Moment Problem (1965), section 2.5 (Christoffel's number); the guard is our own.
+    Beyond the largest Ritz value the sum rises, so that what holds at `above` holds further out.
 
     Args:
         above: The eigenvalue.
@@ -173,16 +191,62 @@ def would_have_shown(above: float, block: Floats, size: int) -> bool:
         size: D.
 
     Returns:
-        Whether it is ruled out.
+        Whether they are ruled out, except with probability 0.5 %.
     """
     if np.linalg.eigvalsh(block)[-1] >= above:
         return False
-    before, polynomial, total = 0.0, 1.0, 1.0
+    return bool((christoffel(np.array([above]), block) > _enough(size)).all())
+
+
+def gaps_are_empty(values: Floats, margins: Floats, block: Floats, size: int) -> bool:
+    """Whether the Krylov space of a random vector rules out eigenvalues that are above the last one and near none.
+
+    Args:
+        values: The wanted Ritz values, descending, shape (k,).
+        margins: How near to each of them is not asked, shape (k,).
+        block: The operator in the Krylov basis, tridiagonal, shape (n, n).
+        size: D.
+
+    Returns:
+        Whether they are ruled out, each except with probability 0.5 %.
+    """
+    if not np.diagonal(block, -1).all():  # the space has ended: its Ritz values are eigenvalues, and all it can see
+        return True
+    tops, bottoms = values + margins, values - margins
+    gaps = [np.linspace(low, high, _PLACES) for low, high in zip(tops[1:], bottoms[:-1], strict=True) if low < high]
+    return bool((christoffel(np.concatenate([tops[:1], *gaps]), block) > _enough(size)).all())
+
+
+def christoffel(x: Floats, block: Floats) -> Floats:
+    """The inverse of the largest part of a unit vector g that can lie in an eigenspace, from what its Krylov space saw.
+
+    Let p_0 ... p_{n-1} be the polynomials that are orthonormal under the spectral measure of g, as n steps of Lanczos
+    give them. Of all q of degree below n with q(x) = 1 the smallest integral of q^2 is 1 / sum p_i(x)^2,
+    Christoffel's number: no more than that of the measure can lie at x. For a random g an eigenvalue at x has the
+    squared component of g in its direction, and D times that is the square of a standard normal number, which is
+    below (pi / 2) P^2 with probability P.
+
+    Source: Akhiezer, The Classical Moment Problem (1965), section 2.5 (Christoffel's number); the guard is our own.
+
+    Args:
+        x: Places, shape (M,).
+        block: The operator in the Krylov basis, tridiagonal, shape (n, n).
+
+    Returns:
+        Sum of p_i(x)^2, at most about 1e300, shape (M,).
+    """
+    before, polynomial, total = np.zeros_like(x), np.ones_like(x), np.ones_like(x)
     for i in range(len(block) - 1):
         link = block[i, i - 1] if i else 0.0
-        before, polynomial = polynomial, ((above - block[i, i]) * polynomial - link * before) / block[i + 1, i]
+        after = ((x - block[i, i]) * polynomial - link * before) / block[i + 1, i]
+        before, polynomial = polynomial, np.clip(after, -_HUGE, _HUGE)
         total += polynomial**2
-    return bool(total > size / (np.pi / 2 * _MISSED**2))
+    return total
+
+
+def _enough(size: int) -> float:
+    """The sum of squares above which a direction has shown itself, see `christoffel`."""
+    return float(size / (np.pi / 2 * _MISSED**2))
 
 
 def top_eigenpairs(
