@@ -24,12 +24,12 @@ import torch
 from record import hardware, write
 
 from landscape import models, problem
-from landscape.batchnorm import recalibrate
 from landscape.checkpoint import Checkpoint
 from landscape.device import keep_memory
 from landscape.evaluate import evaluate
 from landscape.hermite import hermite, refine, through
 from landscape.line import Line
+from landscape.pooling import recalibrate
 from landscape.problem import Problem
 from landscape.split import Split
 from landscape.surface import Surface

@@ -32,7 +32,7 @@ from landscape.checkpoint import Checkpoint
 from landscape.curvature.memory import default_budget, saved_bytes
 from landscape.errors import UsageError
 from landscape.interpolation import NEGATIVE_VARIANCE, NOT_FINITE, OK
-from landscape.pooling import Normalise, Pooled
+from landscape.pooling import BLOCK, Normalise, Pooled, even
 from landscape.result import Array
 from landscape.split import Split
 from landscape.surface import Surface
@@ -73,7 +73,7 @@ class Line:
     """
 
     def __init__(
-        self, surface: Surface, a: Checkpoint, b: Checkpoint, rule: str, *, block: int = 2000, precision: str = "fp32"
+        self, surface: Surface, a: Checkpoint, b: Checkpoint, rule: str, *, block: int = BLOCK, precision: str = "fp32"
     ) -> None:
         """Lay the line.
 
@@ -87,7 +87,7 @@ class Line:
         """
         n, pooled = len(surface.problem.train), surface.has_batchnorm and rule in RULES[:2]
         self.surface, self.a, self.b, self.rule = surface, a, b, rule
-        self.block = 0 if not pooled else n if rule == "exact" else math.ceil(n / math.ceil(n / block))
+        self.block = 0 if not pooled else n if rule == "exact" else even(n, block)
         self.precision = precision
         self._direction = surface.vector(b.theta).double() - surface.vector(a.theta).double()
         frozen = {name for name, p in surface.flat.model.named_parameters() if not p.requires_grad}

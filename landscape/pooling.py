@@ -6,12 +6,17 @@ batch, whatever the network does between its layers. Each chunk runs in a thread
 time, in fixed order, so results are deterministic. What is kept in memory is the block's activations at one layer;
 with gradients its whole graph, which can be differentiated through the statistics.
 
-Source: Ioffe and Szegedy 2015, arXiv 1502.03167 (statistics of the training set).
+`recalibrate` gives a network the statistics of its training data at the weights it has now: weights between two
+checkpoints have none of their own.
+
+Source: Ioffe and Szegedy 2015, arXiv 1502.03167 (statistics of the training set); Izmailov et al. 2018,
+arXiv 1803.05407, section 3.2 (recomputing them).
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -23,7 +28,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from landscape.batchnorm import mode
+from landscape.batchnorm import layers, mode
+from landscape.split import Split
+
+BLOCK = 2000
+"""Most examples that are normalised together: on trained networks their loss is within 0.3 % of that of one block."""
 
 
 class Moments(torch.autograd.Function):
@@ -218,6 +227,48 @@ class Pooled:
                 mean, var = pool.statistics()
                 layer.running_mean.copy_(mean)
                 layer.running_var.copy_(var)
+
+
+@torch.no_grad()
+def recalibrate(model: nn.Module, split: Split, batch_size: int, block: int = BLOCK) -> None:
+    """Replace running means and variances by those of a data set at the weights the network has now.
+
+    Mean and (biased) variance of each layer's input are pooled over all examples, which keeps the variance between
+    blocks that an average of variances drops. Data are read front to back without augmentation, dropout off; every
+    block is normalised by its own statistics on the way. With one block, eval mode then equals the training-mode
+    forward of the whole set. Whatever the batch size, the result is the same but for rounding.
+
+    Args:
+        model: The network; its BatchNorm buffers change, modes and random state do not.
+        split: Training data.
+        batch_size: Examples in a forward pass.
+        block: Most examples that are normalised together.
+    """
+    if not layers(model):
+        return
+    pooled, dtype = Pooled(model), next(model.parameters()).dtype
+    for low, high in split.places(even(len(split), block)):
+        places = split.between(low, high).places(batch_size)
+        pooled.block([partial(_forward, model, split, low + i, low + j, dtype) for i, j in places])
+    pooled.write()
+
+
+def even(count: int, most: int) -> int:
+    """The size of equal blocks, the last one a little smaller, none above `most`.
+
+    Args:
+        count: Examples.
+        most: Most examples in a block.
+
+    Returns:
+        Examples in a block.
+    """
+    return math.ceil(count / math.ceil(count / most))
+
+
+def _forward(model: nn.Module, split: Split, start: int, stop: int, dtype: torch.dtype) -> Tensor:
+    output: Tensor = model(split.batch(start, stop, dtype)[0])
+    return output
 
 
 class _Cancelled(BaseException):

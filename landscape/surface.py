@@ -13,10 +13,11 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from landscape.batchnorm import batch_statistics, frozen_statistics, layers, mode, recalibrate
+from landscape.batchnorm import batch_statistics, frozen_statistics, layers, mode
 from landscape.checkpoint import Checkpoint
 from landscape.curvature import Objective
 from landscape.evaluate import BATCH, Score, evaluate, predict
+from landscape.pooling import recalibrate
 from landscape.problem import Problem
 from landscape.split import Split
 from landscape.vector import FlatModel, lerp

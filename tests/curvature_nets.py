@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from landscape.batchnorm import recalibrate
 from landscape.checkpoint import Checkpoint
 from landscape.curvature import CurvatureOperator, Objective
+from landscape.pooling import recalibrate
 from landscape.problem import Problem
 from landscape.split import Split
 from landscape.vector import layout_of

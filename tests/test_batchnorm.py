@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from landscape.batchnorm import mode, recalibrate
+from landscape.batchnorm import mode
 from landscape.evaluate import evaluate, predict
+from landscape.pooling import recalibrate
 from landscape.problem import Problem
 from landscape.split import Split
 from landscape.surface import Surface
@@ -29,17 +30,18 @@ def split() -> Split:
     return Split(inputs, torch.randint(0, 4, (50,), generator=generator))
 
 
-def test_with_one_batch_eval_mode_becomes_the_training_forward_of_the_whole_set(split: Split) -> None:
+@pytest.mark.parametrize("batch_size", [50, 16, 7, 1])
+def test_with_one_block_eval_mode_becomes_the_training_forward_of_the_whole_set(split: Split, batch_size: int) -> None:
     model = network()
-    recalibrate(model, split, 50)
+    recalibrate(model, split, batch_size)
     with torch.no_grad():
         expected = network().train()(split.inputs)
     assert torch.allclose(predict(model, split, 7), expected, rtol=0, atol=1e-12)
 
 
-def test_first_layer_statistics_are_pooled_over_batches_of_unequal_size(split: Split) -> None:
+def test_first_layer_statistics_are_pooled_over_blocks_of_unequal_size(split: Split) -> None:
     model = network()
-    recalibrate(model, split, 20)  # batches of 20, 20 and 10
+    recalibrate(model, split, 7, block=21)  # blocks of 17, 17 and 16
     with torch.no_grad():
         seen = model[0](split.inputs)
     assert torch.allclose(model[1].running_mean, seen.mean((0, 2, 3)), rtol=1e-12)  # type: ignore[arg-type]
@@ -108,7 +110,7 @@ def test_dropout_is_off_while_statistics_are_recomputed_and_slopes_taken(split: 
         recalibrate(model, split, 25)
         results.append(model[3].running_var.clone())  # type: ignore[union-attr, operator]
     assert torch.equal(*results)
-    surface = Surface(Problem(model=lambda: model, train=split, test=split), dtype=torch.float64)
+    surface = Surface(Problem(model=lambda: model, train=split, test=split), batch_size=25, dtype=torch.float64)
     direction = torch.nn.functional.normalize(torch.ones_like(surface.flat.theta), dim=0)[None]
     theta = surface.flat.theta.clone()
     values = {

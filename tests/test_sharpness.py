@@ -19,9 +19,9 @@ from torch.func import functional_call
 
 from analyses import hessian
 from landscape import checkpoint as checkpoints
-from landscape.batchnorm import recalibrate
 from landscape.curvature import HessianOperator, Objective, dense_hessian, subset
 from landscape.matrix import TITLES
+from landscape.pooling import recalibrate
 from landscape.problem import Problem
 from landscape.vector import layout_of
 

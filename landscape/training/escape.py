@@ -18,10 +18,11 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from landscape.batchnorm import batch_statistics, frozen_statistics, layers, mode, recalibrate
+from landscape.batchnorm import batch_statistics, frozen_statistics, layers, mode
 from landscape.checkpoint import Checkpoint
 from landscape.errors import UsageError
 from landscape.evaluate import BATCH, evaluate
+from landscape.pooling import recalibrate
 from landscape.problem import Problem
 from landscape.screening import Answer, Screen
 from landscape.training.batches import Batches

@@ -14,11 +14,12 @@ from dataclasses import replace
 import torch
 
 import landscape
-from landscape.batchnorm import layers, recalibrate
+from landscape.batchnorm import layers
 from landscape.checkpoint import Checkpoint
 from landscape.errors import InputError, UsageError
 from landscape.evaluate import BATCH, evaluate
 from landscape.options import as_dict
+from landscape.pooling import recalibrate
 from landscape.problem import Problem
 from landscape.task import CrossEntropy, Task
 from landscape.training.averaging import SWA, SWAD, Average
