@@ -12,11 +12,10 @@ What is in the directory already is not made again, and an interrupted search go
 from __future__ import annotations
 
 import argparse
-import shutil
 from pathlib import Path
 
 import torch
-from record import hardware, write
+from record import hardware, pictures, write
 
 from analyses import hessian, named, spectrum
 from analyses.pages import Stored, page, read
@@ -33,7 +32,6 @@ from landscape.wording import bounded, number
 METHODS = ("sgd", "sgd-sam", "sam", "sam-sgd", "psam")
 FORKS = {"sgd-sam": "sgd", "sam-sgd": "sam"}
 """Methods whose first steps are those of another: they go on from its checkpoint at the switch."""
-PATIENCE = 300_000  # milliseconds for a browser on a loaded machine
 FEW: dict[str, Setting] = {"sketch": 4, "samples": 6, "starts": 3, "steps": 16}
 QUESTIONS: tuple[tuple[str, tuple[str, ...], dict[str, Setting]], ...] = (
     ("evaluate", METHODS, {}),
@@ -101,26 +99,6 @@ def table(stored: list[Stored]) -> str:
         f"all. σ = {whole.sigma:.3g} nats/θ², D = {whole.size}; weight decay is not in the values."
     )
     return "\n".join([*rows, "", note])
-
-
-def pictures(page_file: Path, stem: Path) -> list[Path]:
-    """Photograph the figures of a report, 960 px wide, with Chromium, as STEM-1.png and so on."""
-    from playwright.sync_api import sync_playwright
-
-    made = []
-    with sync_playwright() as driver:
-        flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-        browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=flags, timeout=PATIENCE)
-        view = browser.new_page(viewport={"width": 960, "height": 900})
-        view.set_default_timeout(PATIENCE)
-        view.goto(page_file.resolve().as_uri())
-        for i, plot in enumerate(view.locator(".plot").all()):
-            plot.scroll_into_view_if_needed()
-            plot.locator(".main-svg").first.wait_for(state="attached")
-            made.append(stem.with_name(f"{stem.name}-{i + 1}.png"))
-            plot.screenshot(path=made[-1])
-        browser.close()
-    return made
 
 
 def main() -> None:

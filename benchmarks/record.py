@@ -1,12 +1,15 @@
-"""Tables of a benchmark, put between its own markers in a file, so that several benchmarks share one page."""
+"""Tables of a benchmark, between its own markers so that several share one page, and pictures of its figures."""
 
 from __future__ import annotations
 
 import datetime
 import platform
+import shutil
 from pathlib import Path
 
 import torch
+
+PATIENCE = 300_000  # milliseconds for a browser on a loaded machine
 
 
 def hardware(device: str) -> str:
@@ -28,3 +31,23 @@ def write(name: str, text: str, path: Path) -> None:
     else:
         new = f"{old.rstrip()}\n\n{block}\n"
     path.write_text(new, encoding="utf-8")
+
+
+def pictures(page_file: Path, stem: Path) -> list[Path]:
+    """Photograph the figures of a report, 960 px wide, with Chromium, as STEM-1.png and so on."""
+    from playwright.sync_api import sync_playwright
+
+    made = []
+    with sync_playwright() as driver:
+        flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=flags, timeout=PATIENCE)
+        view = browser.new_page(viewport={"width": 960, "height": 900})
+        view.set_default_timeout(PATIENCE)
+        view.goto(page_file.resolve().as_uri())
+        for i, plot in enumerate(view.locator(".plot").all()):
+            plot.scroll_into_view_if_needed()
+            plot.locator(".main-svg").first.wait_for(state="attached")
+            made.append(stem.with_name(f"{stem.name}-{i + 1}.png"))
+            plot.screenshot(path=made[-1])
+        browser.close()
+    return made

@@ -5,6 +5,9 @@ For each seed one SGD run is trained, and two runs that leave it at the switch: 
 the training loss is taken about the minimum on the line, by the same rule and to the same mean rise of 0.5 nats. The
 claim is a log ratio of −1 or less along the first in every seed, the control one within ±0.5 along the second.
 
+With --lines, loss and error on the lines SGD | SGD→SAM, SAM | SAM→SGD and SGD | SGD′ become three figures beside the
+page: the thesis's Figures 5.1 and 5.2 in miniature with a curve for each seed, and the control.
+
 What is in the directory already is not made again.
 
     python benchmarks/valleys.py [SPEC ...] --out DIR [--seeds N] [--epochs N] [--write docs/valleys.md]
@@ -24,9 +27,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import torch
-from record import hardware, write
+from record import hardware, pictures, write
 
-from analyses import asymmetry
+from analyses import asymmetry, interpolate
 from analyses.asymmetry import Asymmetry
 from analyses.pages import page, read
 from analyses.run import ask
@@ -40,6 +43,11 @@ from landscape.wording import number
 
 CLAIM, CONTROL = -1.0, 0.5
 PAIRS = {"sgd-sam": "SGD→SAM − SGD", "sgd-other": "SGD′ − SGD"}
+LINES = {
+    ("sgd", "sgd-sam"): "SGD | SGD→SAM, as in the thesis's Figure 5.1",
+    ("sam", "sam-sgd"): "SAM | SAM→SGD, as in the thesis's Figure 5.2",
+    ("sgd", "sgd-other"): "the control, SGD | SGD′",
+}
 _OTHER = 1000  # added to the seed of SGD′
 _HEAD = """\
 # Asymmetric valleys
@@ -51,17 +59,31 @@ minimum; "test" is the test loss at the same three points as the training loss.
 """
 
 
-def train(spec: str, place: Path, seed: int, values: dict[str, Setting], device: str) -> None:
-    """SGD, and the two runs that leave it at the switch."""
+def train(spec: str, place: Path, seed: int, values: dict[str, Setting], device: str, lines: bool) -> None:
+    """SGD, and the two runs that leave it at the switch; for the lines SAM and SAM→SGD too."""
     place.mkdir(parents=True, exist_ok=True)
-    if not (place / "sgd.pt").exists():
-        order = Order(place / "sgd.pt", save_at=("switch",), device=device, force=True)
-        train_to_file(spec, values | {"method": "sgd", "seed": seed}, order, lambda text: None)
-    stem = next(place.glob("sgd@*.pt"))
     forks: dict[str, dict[str, Setting]] = {
         "sgd-sam": {"method": "sgd-sam", "seed": seed},
         "sgd-other": {"method": "sgd", "seed": seed + _OTHER},
     }
+    fork(spec, place, "sgd", values | {"seed": seed}, forks, device)
+    if lines:
+        fork(spec, place, "sam", values | {"seed": seed}, {"sam-sgd": {"method": "sam-sgd", "seed": seed}}, device)
+
+
+def fork(
+    spec: str,
+    place: Path,
+    method: str,
+    values: dict[str, Setting],
+    forks: dict[str, dict[str, Setting]],
+    device: str,
+) -> None:
+    """A run, and runs that leave it at the switch."""
+    if not (place / f"{method}.pt").exists():
+        order = Order(place / f"{method}.pt", save_at=("switch",), device=device, force=True)
+        train_to_file(spec, values | {"method": method}, order, lambda text: None)
+    stem = next(place.glob(f"{method}@*.pt"))
     for name, own in forks.items():
         if not (place / f"{name}.pt").exists():
             train_to_file(spec, own, Order(place / f"{name}.pt", fork=stem, device=device), lambda text: None)
@@ -81,6 +103,29 @@ def measure(place: Path, name: str, arguments: argparse.Namespace, device: str) 
         ask(asymmetry, problem, checkpoints, paths, options, out, device=device)  # type: ignore[arg-type]
     print(out, flush=True)
     return out
+
+
+def line(place: Path, pair: tuple[str, str], device: str) -> Path:
+    """The line through a pair."""
+    out = place / f"{'--'.join(pair)}.interpolate.h5"
+    if not out.exists():
+        paths = [place / f"{name}.pt" for name in pair]
+        problem, checkpoints = open_checkpoints(paths, None, lambda text: None)
+        ask(interpolate, problem, checkpoints, paths, interpolate.Options(), out, device=device)  # type: ignore[arg-type]
+    print(out, flush=True)
+    return out
+
+
+def figures(directory: Path, places: Sequence[Path], stem: Path, device: str) -> str:
+    """A figure for each pair with the lines of all seeds, and what it shows in words."""
+    made = []
+    for i, (pair, what) in enumerate(LINES.items(), start=1):
+        drawn = page([read(line(place, pair, device)) for place in places])
+        report.write(drawn, directory / f"lines-{i}.html", force=True)
+        shown = pictures(directory / f"lines-{i}.html", stem.with_name(f"{stem.name}-{i}"))
+        made += [f"![Loss and error on the line {what}]({path.name})" for path in shown]
+        made.append(f"{what[0].upper()}{what[1:]}: {drawn.findings[0].answer}")
+    return "\n\n".join(made)
 
 
 def decimal(value: float) -> str:
@@ -173,14 +218,20 @@ def study(spec: str, arguments: argparse.Namespace, device: str) -> str:
     files: dict[str, list[Path]] = {name: [] for name in PAIRS}
     for seed in range(arguments.seeds):
         place = directory / f"seed{seed}"
-        train(spec, place, seed, values, device)
+        train(spec, place, seed, values, device, arguments.lines)
         for name, made in files.items():
             made.append(measure(place, name, arguments, device))
     stored = {name: [read(path) for path in made] for name, made in files.items()}
     report.write(page([s for group in stored.values() for s in group]), directory / "report.html", force=True)
     found: dict[str, list[Asymmetry]] = {name: [s.result for s in group] for name, group in stored.items()}
     head = f"## {short(spec)}\n\n{arguments.seeds} seeds; {hardware(device)}."
-    return f"{head}\n\n{table(found)}\n\n{verdict(found)}\n\n{seeds_table(found)}"
+    text = f"{head}\n\n{table(found)}\n\n{verdict(found)}\n\n{seeds_table(found)}"
+    if not arguments.lines:
+        return text
+    stem = (arguments.write or directory / "valleys").with_suffix("")
+    places = [directory / f"seed{seed}" for seed in range(arguments.seeds)]
+    kind = short(spec).partition("/")[0]
+    return f"{text}\n\n{figures(directory, places, stem.with_name(f'{stem.name}-{kind}'), device)}"
 
 
 def main() -> None:
@@ -193,6 +244,7 @@ def main() -> None:
     parser.add_argument("--gaussian", type=int, default=100, help="Gaussian directions of the null for each seed")
     parser.add_argument("--points", type=int, default=12, help="points on each side of a line")
     parser.add_argument("--batchnorm", default="both", choices=("recalibrate", "keep", "both"))
+    parser.add_argument("--lines", action="store_true", help="also the lines through the pairs, as figures")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--write", type=Path, metavar="FILE", help="put the tables between their markers in FILE")
     arguments = parser.parse_args()
