@@ -184,8 +184,10 @@ def compute(
 
 def work(options: Options, checkpoints: int) -> Work:
     """Passes over the data at most: a forward and a backward pass in each step count three passes over a batch."""
-    count = len(radii(options.rho))
-    return Work(f"{count} radii × {options.walks} walks of at most {options.budget} steps", train=checkpoints)
+    rhos = radii(options.rho)
+    text = f"{len(rhos)} radii × {options.walks} walks of at most {options.budget} steps"
+    gradients = options.walks * options.budget * sum(2 if rho else 1 for rho in rhos)
+    return Work(text, train=checkpoints, gradients=gradients, batch=options.train_batch)
 
 
 def label(result: Escapes) -> str:

@@ -196,13 +196,13 @@ def estimate(
     began = time.perf_counter()
     float(surface.score("test").loss)
     per_example = (time.perf_counter() - began) / len(problem.test)
-    work = analysis.work(options, len(checkpoints))
+    work, batch = analysis.work(options, len(checkpoints)), int(checkpoints[0].settings.get("batch_size") or 0)
     theta = surface.flat.theta
     return {
         "work": work.text,
         "train_passes": work.train,
         "test_passes": work.test,
-        "seconds": per_example * (work.train * len(problem.train) + work.test * len(problem.test)),
+        "seconds": per_example * work.examples(len(problem.train), len(problem.test), batch),
         "bytes": work.vectors * theta.numel() * theta.element_size(),
         "graph_bytes": _graph_bytes(surface, work.graphs),
     }

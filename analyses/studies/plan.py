@@ -212,12 +212,13 @@ def _ask(
             keys = {}
             for seed in range(graph.seeds):
                 needs = tuple(trained[i][seed] for i in chosen)
-                work = analysis.work(resolved, len(needs))
+                work, first = analysis.work(resolved, len(needs)), graph.nodes[needs[0]]
+                batch = int(first.settings["batch_size"] or 0) if isinstance(first, Training) else 0
                 keys[seed] = graph.add(Answer(
                     key=key_of("answer", analysis.NAME, schema(analysis.Result), as_dict(resolved), question.of, needs),
                     needs=needs,
                     name=_folder(network, seed) + _title(question.id, both), spec=place.spec,
-                    work=float(work.train * place.train + work.test * place.test), analysis=analysis.NAME,
+                    work=float(work.examples(place.train, place.test, batch)), analysis=analysis.NAME,
                     options=as_dict(resolved), labels=question.of, dtype="float32",
                 ))  # fmt: skip
             graph.asked.append(Asked(network, question.id, both, keys))
