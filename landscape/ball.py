@@ -58,7 +58,8 @@ class Ball:
     def farthest(self, slope: Tensor) -> Tensor:
         """ρ slope / ‖slope‖₂, 0 for a slope of 0."""
         length: Tensor = torch.linalg.vector_norm(slope).clamp_min(torch.finfo(slope.dtype).tiny)
-        return self.rho * (slope / length)
+        farthest: Tensor = self.rho * (slope / length)
+        return farthest
 
     def support(self, slope: Tensor) -> Tensor:
         """ρ‖slope‖₂."""

@@ -189,6 +189,7 @@ class Rise:
         for a, metric in enumerate(self.metrics):
             forms[metric] = self.adaptive_worst[:, a, part]
             forms[f"{metric} average"] = self.adaptive_average[:, a, part]
-        forms["elementwise box"] = self.adaptive_box_worst[:, part]
-        forms["elementwise Gaussian"] = self.adaptive_gaussian[:, part]
+            if metric == "elementwise":
+                forms["elementwise box"] = self.adaptive_box_worst[:, part]
+                forms["elementwise Gaussian"] = self.adaptive_gaussian[:, part]
         return forms
