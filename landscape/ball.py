@@ -63,7 +63,8 @@ class Ball:
 
     def support(self, slope: Tensor) -> Tensor:
         """ρ‖slope‖₂."""
-        return self.rho * torch.linalg.vector_norm(slope.double())
+        length: Tensor = torch.linalg.vector_norm(slope.double())
+        return self.rho * length
 
 
 @dataclass(frozen=True)
