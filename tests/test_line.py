@@ -18,6 +18,7 @@ from landscape.binomial import wilson
 from landscape.checkpoint import Checkpoint
 from landscape.errors import UsageError
 from landscape.line import RULES, Line, check_memory
+from landscape.places import grid
 from landscape.pooling import Moments, Normalise, Pooled
 from landscape.problem import Problem
 from landscape.split import Split
@@ -381,7 +382,7 @@ def test_the_interval_of_a_proportion_is_wilsons() -> None:
 def test_a_grid_holds_both_ends_and_the_marks() -> None:
     for low, high in ((0.0, 1.0), (-1.0, 2.0), (-0.05, 16.0), (-6.0, 10.0), (-2.0, 1.0)):
         for points in (5, 7, 17, 41):
-            made = interpolate.grid(low, high, points)
+            made = grid(low, high, points)
             assert {low, 0.0, 0.5, 1.0, high} <= set(made.tolist())
             assert (np.diff(made) > 0).all()
             assert abs(len(made) - points) <= 2
