@@ -304,7 +304,8 @@ def main() -> None:
     parts = [
         "## Lines",
         f"{hardware('cpu')}. Process times taken in turn, median and quartiles of the ratios; freed memory is kept, as "
-        "the commands do. With --no-slopes a point costs the second column, else the fourth.",
+        "the commands do. With --no-slopes a point costs the second column, else the fourth. Barriers are of 11 points, "
+        "BatchNorm statistics recomputed at each; the drop is the mean over pairs of seeds.",
     ]
     for measure in (
         lambda: cost(2 if quick else arguments.rounds, 1000 if quick else 2000),
