@@ -1,8 +1,7 @@
-"""Measure what a point on a line costs, how many points a line needs, whether its error estimate holds, and aligning.
+"""Measure what a point on a line costs, how many points a line needs, and whether its error estimate holds.
 
 Costs are ratios of process times taken in turn, round after round, in one process on one thread: the machine's speed
-cancels. The unit is one plain forward pass with loss and error over the same training data in the same batches. Where
-the package rebasin is installed, what it makes of the same pairs stands beside `landscape align`.
+cancels. The unit is one plain forward pass with loss and error over the same training data in the same batches.
 
     python benchmarks/lines.py [--write benchmarks/RESULTS.md] [--rounds N] [--lines N] [--quick]
 """
@@ -10,16 +9,11 @@ the package rebasin is installed, what it makes of the same pairs stands beside 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import importlib.metadata
-import importlib.util
-import io
 import os
 import resource
 import subprocess
 import sys
 import time
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -29,8 +23,7 @@ import numpy as np
 import torch
 from record import hardware, write
 
-from landscape import barrier, models, problem
-from landscape.alignment import align
+from landscape import models, problem
 from landscape.batchnorm import recalibrate
 from landscape.checkpoint import Checkpoint
 from landscape.device import keep_memory
@@ -163,7 +156,7 @@ def points() -> list[str]:
     rows.append("|---|---|---|---|---|")
     for network in ("mlp", "resnet8"):
         made = problem.load(f"digits/{network}")
-        line = Line(Surface(_small_test(made)), trained(made, 0), trained(made, 1), "recalibrate")
+        line = Line(Surface(small_test(made)), trained(made, 0), trained(made, 1), "recalibrate")
         alpha, loss, slope = truth(line, FINE)
         told = [adaptive(alpha, loss, given) for given in (slope, None)]
         cells = [f"{n} (error {true:.2%}, estimate {said:.2%})" for n, true, said in told]
@@ -172,7 +165,8 @@ def points() -> list[str]:
     return rows
 
 
-def _small_test(made: Problem) -> Problem:
+def small_test(made: Problem) -> Problem:
+    """The problem with two test examples, for what is measured on training data."""
     return Problem(made.model, made.train, made.test.head(2), made.task)
 
 
@@ -187,7 +181,7 @@ def honesty(lines: int) -> list[str]:
         told: list[list[tuple[int, float, float]]] = [[], []]
         for i in range(count):
             a, b = random_line(made, ends, i, generator)
-            alpha, loss, slope = truth(Line(Surface(_small_test(made)), a, b, "recalibrate"), fine)
+            alpha, loss, slope = truth(Line(Surface(small_test(made)), a, b, "recalibrate"), fine)
             for kept, given in zip(told, (slope, None), strict=True):
                 kept.append(adaptive(alpha, loss, given))
         cells = []
@@ -217,56 +211,6 @@ def random_line(
 
 def _moved(like: Checkpoint, theta: torch.Tensor) -> Checkpoint:
     return Checkpoint(theta, like.buffers, like.layout)
-
-
-def aligned(pairs: dict[str, tuple[int, ...]]) -> list[str]:
-    """Barriers between networks of different seeds, before and after their units are numbered alike."""
-    version = importlib.metadata.version("rebasin") if importlib.util.find_spec("rebasin") else ""
-    rows = [
-        "| barrier in training (nats), L2 | before | aligned by weights | aligned by activations | "
-        f"rebasin {version or '(not installed)'} |"
-    ]
-    rows.append("|---|---|---|---|---|")
-    drops: dict[str, list[np.ndarray]] = {}
-    for network, seeds in pairs.items():
-        made = problem.load(f"digits/{network}")
-        for seed in seeds:
-            a, b = trained(made, seed), trained(made, seed + 1)
-            ways = [b, *(align(made, a, b, by=by).checkpoint for by in ("weights", "activations"))]
-            heights = np.array([apart(made, a, c) for c in ways])
-            if version:  # it draws its order anew each time
-                runs = [apart(made, a, rebasined(made, a, b)) for _ in range(5)]
-                heights = np.vstack([heights, np.mean(runs, axis=0)])
-            drops.setdefault(network, []).append(1 - heights[1:, 0] / heights[0, 0])
-            cells = [f"{height:.3f}, {length:.1f}" for height, length in heights] + [""] * (not version)
-            rows.append(f"| {network}, seeds {seed} and {seed + 1} | {' | '.join(cells)} |")
-    for network, found in drops.items():
-        cells = [f"{mean:.1%}" for mean in np.mean(found, axis=0)] + [""] * (not version)
-        rows.append(f"| mean drop, {network} | | {' | '.join(cells)} |")
-    return rows
-
-
-def apart(made: Problem, a: Checkpoint, b: Checkpoint) -> tuple[float, float]:
-    """Barrier of the training loss, BatchNorm statistics recomputed, and distance."""
-    alpha = np.linspace(0, 1, 11)
-    height = barrier.height(alpha, barrier.line(Surface(_small_test(made)), a, b, alpha))
-    return float(height[0, 0]), float(torch.dist(a.theta, b.theta))
-
-
-def rebasined(made: Problem, a: Checkpoint, b: Checkpoint) -> Checkpoint:
-    """What rebasin's weight matching makes of b, in its README's words; it leaves BatchNorm statistics behind."""
-    from rebasin import PermutationCoordinateDescent  # type: ignore[import-not-found, unused-ignore]
-
-    surfaces = [Surface(made), Surface(made)]
-    for surface, checkpoint in zip(surfaces, (a, b), strict=True):
-        surface.at(checkpoint, recalibrated=False)
-    one, other = (surface.flat.model.eval() for surface in surfaces)
-    inputs, _ = made.train.batch(0, 8, torch.float32)
-    with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
-        warnings.simplefilter("ignore")
-        PermutationCoordinateDescent(one, other, inputs, device_a="cpu", device_b="cpu").rebasin()
-    theta = torch.cat([p.detach().reshape(-1) for p in other.parameters()])
-    return Checkpoint(theta, {k: v.clone() for k, v in other.named_buffers()}, b.layout)
 
 
 def memory(sizes: tuple[int, ...]) -> list[str]:
@@ -306,15 +250,12 @@ def main() -> None:
     parts = [
         "## Lines",
         f"{hardware('cpu')}. Process times taken in turn, median and quartiles of the ratios; freed memory is kept, as "
-        "the commands do. With --no-slopes a point costs the second column, else the fourth. Barriers are of 11 points "
-        "with BatchNorm statistics recomputed at each; drops are means over pairs of seeds, rebasin's numbers over "
-        "five runs each, as its order is random.",
+        "the commands do. With --no-slopes a point costs the second column, else the fourth.",
     ]
     for measure in (
         lambda: cost(2 if quick else arguments.rounds, 1000 if quick else 2000),
         points,
         lambda: honesty(5 if quick else arguments.lines),
-        lambda: aligned({"mlp": (0,)} if quick else {"mlp": (0, 2, 4, 6), "resnet8": (0, 2)}),
         lambda: memory((3, 9) if quick else (5, 20, 80)),
     ):
         parts.append("\n".join(measure()))
