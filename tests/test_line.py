@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import Pair
+from scipy.interpolate import CubicSpline
 from torch import Tensor, nn
 
 from analyses import interpolate
@@ -313,6 +314,18 @@ def test_an_exponential_is_laid_through_its_logarithm() -> None:
     made = hermite.fit(x, np.exp(-x), -np.exp(-x))
     assert made.log
     assert made(np.array([0.7, 9.1])) == pytest.approx(np.exp([-0.7, -9.1]), rel=1e-12)
+
+
+def test_without_slopes_the_estimate_is_at_least_twice_what_the_scales_are_apart() -> None:
+    x = np.linspace(-3, 3, 13)
+    y = 0.1 + np.exp(-(x**2)) + 0.02 * np.cos(7 * x)
+    scales = [CubicSpline(x, scaled)(x, 1) for scaled in (y, np.log(y))]
+    at = np.linspace(-3, 3, 12 * 8 + 1)
+    straight, log = hermite.hermite(x, y, scales[0], at), np.exp(hermite.hermite(x, np.log(y), scales[1], at))
+    made = hermite.fit(x, y)
+    apart = abs(straight - log)[:-1].reshape(12, 8).max(1)
+    assert (made.error >= 2 * apart * (1 - 1e-12)).all()
+    assert made.worst() >= float(abs(made(at) - 0.1 - np.exp(-(at**2)) - 0.02 * np.cos(7 * at)).max())
 
 
 def test_refinement_goes_where_the_function_bends_and_around_what_cannot_be_had() -> None:
