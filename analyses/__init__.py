@@ -33,7 +33,8 @@ class Analysis(Protocol):
     `compute(problem, *checkpoints, options, progress, device, dtype)` answers the question and `work` says beforehand
     what it takes; `label`, `words`, `figure` and `table` show stored results of one label, several runs at a time.
     A module may also have `listing(result)`: lines that the command prints below its answer; and `resumable(options)`:
-    "search" or "points", whose state `compute` then takes as `rest` and goes on from after an interruption, or "".
+    "search" or "points", whose state `compute` then takes as `rest` and goes on from after an interruption, or "";
+    and `beside(options)`: the end of the name of a checkpoint that `compute` hands to `keep`, or "".
     """
 
     NAME: str

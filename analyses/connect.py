@@ -8,7 +8,7 @@ Source: Garipov et al. 2018, arXiv 1802.10026.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -49,6 +49,9 @@ class Options:
         None, "examples in a training step; as many as the first checkpoint's, else 128", low=2, kind=int
     )
     seed: int = option(0, "seed of order and places", low=0)
+    save_at: float | None = option(
+        None, "also write the curve's point at this t as a checkpoint beside the result", low=0.0, high=1.0, kind=float
+    )
     points: int = option(21, "points measured on the curve and on the line, with both ends and the middle", low=3)
     batch_size: int = option(500, "examples in a forward pass", low=2)
 
@@ -107,6 +110,7 @@ def compute(
     progress: Progress = quiet,
     device: str = "cpu",
     dtype: str = "float32",
+    keep: Callable[[Checkpoint], None] = lambda point: None,
 ) -> Connection:
     """Train the curve and measure it beside the straight line.
 
@@ -117,6 +121,7 @@ def compute(
         progress: Told (epochs and points done, of both in all).
         device: Where to compute.
         dtype: Floating point type of weights and computation.
+        keep: Given the curve's point at `save_at`, if one is asked for.
 
     Returns:
         Loss and error on both.
@@ -128,7 +133,7 @@ def compute(
     import torch
 
     from landscape import barrier
-    from landscape.curve import bend
+    from landscape.curve import bend, point
     from landscape.surface import Surface
 
     if len(checkpoints) != 2:
@@ -148,6 +153,8 @@ def compute(
         surface, lambda x: curve.at(surface, x), t, lambda i: progress(done + i, total, "on the curve")
     )
     on_line = barrier.line(surface, a, b, t, lambda i: progress(done + len(t) + i, total, "on the line"))
+    if options.save_at is not None:
+        keep(point(surface, curve, options.save_at))
     return Connection(
         names=(a.name, b.name),
         methods=(a.method, b.method),
@@ -166,6 +173,11 @@ def compute(
         line_barrier=barrier.height(t, on_line),
         epoch_loss=losses.numpy(),
     )
+
+
+def beside(options: Options) -> str:
+    """How the name of the checkpoint ends that goes beside the result."""
+    return "" if options.save_at is None else f"@{options.save_at:g}"
 
 
 def work(options: Options, checkpoints: int) -> Work:

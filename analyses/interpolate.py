@@ -10,17 +10,16 @@ thesis, figures 5.1 and 5.2.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from landscape.binomial import wilson
 from landscape.errors import UsageError
-from landscape.interpolation import OK, SPLITS, STATUS, Interpolation, collect, curve_of
+from landscape.interpolation import OK, STATUS, Interpolation, collect
 from landscape.options import option
-from landscape.result import Array
+from landscape.places import START, Places
 from landscape.training.methods import labels
 from landscape.types import Progress, Work, quiet
 from landscape.wording import number, percent, seeds, spread
@@ -29,9 +28,10 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
     from landscape.checkpoint import Checkpoint
-    from landscape.line import Line, Point
+    from landscape.line import Line
     from landscape.problem import Problem
     from landscape.report import Table
+    from landscape.unfinished import Unfinished
 
 NAME = "interpolate"
 TITLE = "The line"
@@ -39,31 +39,12 @@ QUESTION = "Is there a barrier between them?"
 TEXT = "train and test, loss and error, on the line through two checkpoints"
 EXAMPLE = "landscape interpolate sgd.pt sgd-sam.pt"
 TAKES = (2, 2)
-START = 17
-"""Points that an adaptive line begins with; fewer can miss a barrier."""
-REACH = 16.0
-"""Largest distance beyond an end that is looked at unasked, in units of b − a."""
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(Places):
     """Options of the line."""
 
-    low: float | None = option(
-        None, "smallest α; found where the training loss has risen by --rise", kind=float, high=0
-    )
-    high: float | None = option(None, "largest α; found likewise", kind=float, low=1)
-    rise: float = option(0.1, "rise of the training loss above both ends that ends the line, in nats", low=0.0)
-    points: int | None = option(
-        None, "a fixed grid of so many points, about half of them in [0, 1]; otherwise adaptive", kind=int, low=5
-    )
-    tolerance: float = option(
-        0.01, "estimated error between points that ends the refinement, in parts of the range", low=1e-6
-    )
-    most: int = option(65, "most points of the adaptive line", low=START)
-    slopes: bool = option(
-        True, "slopes of the training loss at every point: three times the time, but fewer points and a surer estimate"
-    )
     batchnorm: str = option(
         "recalibrate",
         "BatchNorm statistics off a checkpoint: recomputed on the training data in blocks, or on all of them at once, "
@@ -81,25 +62,6 @@ class Options:
 Result = Interpolation
 
 
-def grid(low: float, high: float, points: int) -> Array:
-    """Even points in [0, 1], about as many outside it, and even points on both sides.
-
-    Args:
-        low: Smallest α, at most 0.
-        high: Largest α, at least 1.
-        points: How many, about.
-
-    Returns:
-        Places with low, 0, 1/2, 1 and high among them, ascending, float64, shape (P,).
-    """
-    beyond = high - low - 1
-    inside = np.linspace(0, 1, 2 * (points // 4) + 1 if beyond else points // 2 * 2 + 1)
-    outside = points - len(inside)
-    below = max(1, round(outside * -low / beyond)) if low < 0 else 0
-    above = max(1, outside - below) if high > 1 else 0
-    return np.concatenate([np.linspace(low, 0, below + 1)[:-1], inside, np.linspace(1, high, above + 1)[1:]])
-
-
 def compute(
     problem: Problem,
     *checkpoints: Checkpoint,
@@ -107,6 +69,7 @@ def compute(
     progress: Progress = quiet,
     device: str = "cpu",
     dtype: str = "float32",
+    rest: Unfinished | None = None,
 ) -> Interpolation:
     """Measure the line.
 
@@ -117,17 +80,20 @@ def compute(
         progress: Told (points done, most points).
         device: Where to compute.
         dtype: Floating point type of weights and computation.
+        rest: Where finished points are kept, if anywhere.
 
     Returns:
         The line.
 
     Raises:
         UsageError: If there are not two checkpoints, or a block of data does not fit into memory.
+        InterruptedRun: If a signal asked to stop; the finished points are in `rest`.
     """
     import torch
 
     from landscape.line import Line, check_memory
     from landscape.surface import Surface
+    from landscape.walk import walk
 
     if len(checkpoints) != 2:
         raise UsageError(f"a line goes through 2 checkpoints, got {len(checkpoints)}", EXAMPLE)
@@ -138,44 +104,13 @@ def compute(
     gap = float("nan")
     if options.precision == "bf16":
         fast = Line(surface, a, b, options.batchnorm, block=options.block, precision="bf16")
-        gap = _precision_gap(line, fast, options)
+        gap = float(rest.frame["gap"]) if rest and rest.frame else _precision_gap(line, fast, options)
         line = fast if gap <= options.tolerance else line
-    points = _walk(line, options, progress)
+    if rest and not rest.frame:
+        rest.check(options.count)
+        rest.begin({"gap": np.array(gap)})
+    points = walk(line, options, progress, rest)
     return collect(line, points, gap, adaptive=not options.points)
-
-
-def _walk(line: Line, options: Options, progress: Progress) -> list[Point]:
-    """The points of the line, ascending."""
-    from landscape.hermite import refine
-
-    found: dict[float, Point] = {}
-    text = f"{line.a.name} | {line.b.name}"
-
-    def at(alpha: float) -> tuple[float, float]:
-        if alpha not in found:
-            found[alpha] = line.measure(alpha, options.slopes)
-            progress(min(len(found), most), most, text)
-        return float(found[alpha].mean[0, 0]), found[alpha].slope
-
-    most = options.points or options.most
-    low = _reach(at, options.rise, -1) if options.low is None else options.low
-    high = _reach(at, options.rise, 1) if options.high is None else options.high
-    start = grid(low, high, options.points or START)
-    if options.points:
-        chosen = {float(x): at(float(x)) for x in start}
-    else:
-        chosen = refine(at, np.union1d(start, list(found)), options.tolerance, options.most)
-    progress(most, most, text)
-    return [found[alpha] for alpha in sorted(chosen)]
-
-
-def _reach(at: Callable[[float], tuple[float, float]], rise: float, side: int) -> float:
-    """The α on one side, doubling its distance to the nearer end, where the training loss has risen enough."""
-    ends = max(at(0.0)[0], at(1.0)[0])
-    reach = 1.0
-    while reach < REACH and at(1 + reach if side > 0 else -reach)[0] < ends + rise:
-        reach *= 2
-    return 1 + reach if side > 0 else -reach
 
 
 def _precision_gap(line: Line, fast: Line, options: Options) -> float:
@@ -186,6 +121,12 @@ def _precision_gap(line: Line, fast: Line, options: Options) -> float:
     known = np.isfinite(exact) & np.isfinite(rough)
     width = np.ptp(exact[known]) if known.any() else 0.0
     return float(np.abs(exact - rough)[known].max() / width) if width else float("inf")
+
+
+def resumable(options: Options) -> str:
+    """What is kept of a line that is stopped: its finished points, with any options."""
+    del options
+    return "points"
 
 
 def work(options: Options, checkpoints: int) -> Work:
@@ -280,96 +221,9 @@ CAPTION = (
 
 def figure(*results: Interpolation) -> Figure:
     """Error above, loss below on a log axis; train red, test blue, one thin line for each seed and their mean."""
-    from plotly.subplots import make_subplots
+    from analyses.profiles import draw
 
-    from landscape.style import NEUTRAL, layout, plain
-
-    drawn = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.06)
-    for s, name in enumerate(SPLITS):
-        _draw_split(drawn, 1, [_errors(r, s) for r in results], name)
-        _draw_band(drawn, results, s)
-        _draw_split(drawn, 2, [_losses(r, s) for r in results], name)
-    for place, end in enumerate(label(results[0]).split(" | ")):
-        drawn.add_vline(x=place, line={"color": NEUTRAL, "dash": "dot", "width": 1})
-        drawn.add_annotation(
-            x=place,
-            y=1.0,
-            yref="paper",
-            yanchor="bottom",
-            text=plain(end),
-            showarrow=False,
-            xanchor=("right", "left")[place],
-        )
-    layout(drawn, ("", "α"), ("error", "loss (nats)"), log=("y2",), height=560, hover="x unified")
-    drawn.update_yaxes(tickformat=".0%", rangemode="tozero", row=1, col=1)
-    return drawn
-
-
-Drawn = tuple[Array, Callable[[Array], Array]]
-"""Measured places, and the values of a curve at any place."""
-
-
-def _errors(result: Interpolation, s: int) -> Drawn:
-    """Straight lines between measured errors."""
-    known = np.isfinite(result.error[s])
-    x, y = result.alpha[known], result.error[s, known]
-    return x, lambda at: np.interp(at, x, y, left=np.nan, right=np.nan)
-
-
-def _losses(result: Interpolation, s: int) -> Drawn:
-    """The curve through the measured losses."""
-    known = np.isfinite(result.loss[s])
-    curve = curve_of(result.alpha, result.loss[s], result.slope if s == 0 else None)
-    return result.alpha[known], curve or (lambda at: np.interp(at, result.alpha[known], result.loss[s, known]))
-
-
-def _between(places: Sequence[Array], smooth: bool) -> Array:
-    """All measured places, for a smooth curve with an even grid among them."""
-    x = np.unique(np.concatenate(places))
-    return np.union1d(x, np.linspace(x[0], x[-1], 241)) if smooth and len(x) else x
-
-
-def _draw_split(drawn: Figure, row: int, curves: Sequence[Drawn], name: str) -> None:
-    from landscape.style import TEST, TRAIN
-
-    line = {"color": TRAIN if name == "train" else TEST, "dash": "solid" if name == "train" else "dash"}
-    several, smooth = len(curves) > 1, row == 2
-    for run, (x, curve) in enumerate(curves):
-        at = _between([x], smooth)
-        drawn.add_scatter(
-            x=at, y=curve(at), mode="lines", line={**line, "width": 1 if several else 2}, name=name, legendgroup=name,
-            opacity=0.45 if several else 1, showlegend=row == 1 and run == 0 and not several,
-            hoverinfo="skip" if several else None, row=row, col=1,
-        )  # fmt: skip
-        if not several:
-            drawn.add_scatter(
-                x=x, y=curve(x), mode="markers", marker={"color": line["color"], "size": 5}, legendgroup=name,
-                showlegend=False, hoverinfo="skip", row=row, col=1,
-            )  # fmt: skip
-    if several:
-        at = _between([x for x, _ in curves], smooth)
-        drawn.add_scatter(
-            x=at, y=np.mean([curve(at) for _, curve in curves], axis=0), mode="lines", line={**line, "width": 3},
-            name=f"{name}, mean of {len(curves)}", legendgroup=name, showlegend=row == 1, row=row, col=1,
-        )  # fmt: skip
-
-
-def _draw_band(drawn: Figure, results: Sequence[Interpolation], s: int) -> None:
-    """The 95 % interval of the mean error over seeds, for the examples of one split."""
-    from landscape.style import TEST, TRAIN
-
-    if not results[0].classifies:
-        return
-    curves = [_errors(r, s) for r in results]
-    at = _between([x for x, _ in curves], smooth=False)
-    mean = np.mean([curve(at) for _, curve in curves], axis=0)
-    at, mean = at[np.isfinite(mean)], mean[np.isfinite(mean)]
-    low, high = wilson(mean, int(results[0].examples[s]))
-    drawn.add_scatter(
-        x=np.concatenate([at, at[::-1]]), y=np.concatenate([high, low[::-1]]), fill="toself", mode="none",
-        fillcolor=(TRAIN, TEST)[s], opacity=0.15, legendgroup=SPLITS[s], showlegend=False, hoverinfo="skip",
-        row=1, col=1,
-    )  # fmt: skip
+    return draw(results, label(results[0]).split(" | "))
 
 
 def table(*results: Interpolation) -> Table:

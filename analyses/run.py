@@ -69,21 +69,33 @@ def ask(
         ResourceError: If the disk is full.
         InterruptedRun: If a signal stopped it; the state is beside `out`.
     """
+    from landscape.checkpoint import save
+
     about = _about(analysis, problem, checkpoints, paths, options, out, device, dtype)
     if resume and out.exists():
         _same(out, identity(store.provenance(out)), identity(about))
         say(f"{out} is complete already")
         return store.load(out, analysis.Result)
-    check_target(out, force, paths)
+    point, kept = beside(analysis, options, out), list["Checkpoint"]()
+    for path in (out, point) if point else (out,):
+        check_target(path, force, paths)
     began = time.monotonic()
     with _resting(analysis, options, out, identity(about), resume, force, say) as rest:
-        extra = {} if rest is None else {"rest": rest}
+        extra: dict[str, Any] = ({} if rest is None else {"rest": rest}) | ({"keep": kept.append} if point else {})
         result = analysis.compute(
             problem, *checkpoints, options=options, progress=progress, device=device, dtype=dtype, **extra
         )
         seconds = round(time.monotonic() - began if rest is None else rest.seconds, 3)
+        if point:
+            save(kept[0], point, force)
         store.save(out, result, dataclasses.replace(about, created=_now(), seconds=seconds), force)
     return result
+
+
+def beside(analysis: Analysis, options: Any, out: Path) -> Path | None:
+    """Where the checkpoint goes that an analysis makes beside its result; None if it makes none."""
+    end = getattr(analysis, "beside", lambda options: "")(options)
+    return out.with_name(f"{out.stem}{end}.pt") if end else None
 
 
 def _about(

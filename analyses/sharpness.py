@@ -1,26 +1,29 @@
 """How far does the loss rise around each checkpoint?
 
-Worst case in balls of several radii beside what slope and curvature at the point predict; average case, m-sharpness,
-and the forms that no rescaling of the network changes; the generalization gap, and SAM's PAC-Bayes bound.
+Worst case in balls and boxes of several radii beside what slope and curvature at the point predict; average over the
+sphere and over Gaussian steps, m-sharpness, and the forms that no rescaling of the network changes; the generalization
+gap, and SAM's PAC-Bayes bound.
 
-Source: Foret et al. 2021, arXiv 2010.01412; Kwon et al. 2021, arXiv 2102.11600; Dinh et al. 2017, arXiv 1703.04933.
+Source: Foret et al. 2021, arXiv 2010.01412; Kwon et al. 2021, arXiv 2102.11600; Dinh et al. 2017, arXiv 1703.04933;
+Andriushchenko et al. 2023, arXiv 2302.07011.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from analyses.flatness import listing as listing
+from analyses.flatness import words as words
 from landscape.options import option
 from landscape.result import Array
 from landscape.rise import Rise
 from landscape.search import Rules
 from landscape.types import Progress, Work, quiet
-from landscape.wording import number, seeds, spread
+from landscape.wording import number
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -36,9 +39,8 @@ TEXT = "largest and mean rise of the loss around checkpoints, in theta and scale
 EXAMPLE = "landscape sharpness sgd.pt sgd-sam.pt --radii 0.05,0.15"
 TAKES = (1, 100)
 Result = Rise
-STAGES = 5  # of what is measured at each checkpoint
+STAGES = 7  # of what is measured at each checkpoint
 CLIMB = 7  # evaluations that a climb takes, as measured on small ResNets with tol 1e-3
-EXPLAINED = (0.45, 1.1)  # of ρ‖∇L‖ + ½ρ²λ₁: a convex quadratic reaches half of it at least, and all of it at most
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ def compute(
     from landscape.surface import Surface
     from landscape.surroundings import measure
 
-    radii, parts = options.radius, options.parts
+    radii, boxes, parts = options.radius, options.half_widths, options.parts
     copies = [rescaled(problem, c, options.rescale) for c in checkpoints] if options.rescale != 1 else []
     everyone = (*checkpoints, *copies)
     surface = Surface(problem, batch_size=options.batch_size, device=device, dtype=getattr(torch, dtype))
@@ -105,6 +107,7 @@ def compute(
         starts=options.starts,
         metrics=ADAPTIVE,
         radius=radii,
+        box=boxes,
         relative=parts,
         split=np.array(["train", "test"]),
         **{key: np.stack([each[key] for each in measured]) for key in measured[0]},
@@ -114,7 +117,7 @@ def compute(
 def work(options: Options, checkpoints: int) -> Work:
     """Passes over the data: an evaluation of loss and gradient is three, a product with the Hessian five."""
     points = checkpoints * (1 if options.rescale == 1 else 2)
-    balls = len(options.radius) + 2 * len(options.parts)
+    balls = len(options.radius) + len(options.half_widths) + 3 * len(options.parts)
     per_climb = min(CLIMB, options.steps)
     evaluations = per_climb * (balls * len(options.starts) + (2 * len(options.radius) if options.m else 0)) + 4
     each = 3 * evaluations + 3 * 5 * 18 + 2 * options.pairs * balls + len(options.radius) + 2
@@ -129,137 +132,12 @@ def label(result: Rise) -> str:
     return result.label
 
 
-def words(*results: Rise) -> tuple[str, str]:
-    """Who is flatter and by what factor, whether slope and curvature explain it, and whether it orders test errors.
-
-    Args:
-        *results: One result for each seed.
-
-    Returns:
-        The answer at the middle radius, and the rest.
-    """
-    first, own = results[0], results[0].own
-    names, middle = first.labels[:own], len(first.radius) // 2
-    worst = np.array([r.worst[:own] for r in results])  # (S, M, R)
-    at = worst[:, :, middle]
-    rho = f"{first.radius[middle]:g}"
-    told = "; ".join(f"{names[i]} {spread(at[:, i])}" for i in np.argsort(at.mean(0), kind="stable"))
-    detail = [f"Largest rise found at ρ = {rho}, in nats: {told}", _explained(results)]
-    if own == 1:
-        answer = f"Within ρ = {rho} the loss rises by {spread(at[:, 0], 'nats')} or more{seeds(len(results))}"
-    else:
-        flat, sharp = int(np.argmin(at.mean(0))), int(np.argmax(at.mean(0)))
-        factor = _over(at[:, sharp], at[:, flat])
-        sure = "" if len(results) == 1 else f" in {int((factor > 1).sum())} of {len(results)} seeds"
-        answer = f"{names[flat]} is {spread(factor)} times flatter than {names[sharp]} at ρ = {rho}{sure}"
-        ratios = _over(worst[:, sharp], worst[:, flat]).mean(0)
-        others = [f"{number(x)} at {r:g}" for x, r in zip(ratios, first.radius, strict=True)]
-        detail += [f"Factor by ρ: {', '.join(others)}", _ordered(results)]
-    return answer, ". ".join([*detail, *_vacuous(results)])
-
-
-def _explained(results: Sequence[Rise]) -> str:
-    """Up to which radius slope and λ₁ tell the rise, and by how much it differs at the largest."""
-    ratio = np.array([_over(r.worst, r.linear + r.quadratic)[: r.own] for r in results])  # (S, M, R)
-    low, high = EXPLAINED
-    within = np.logical_and(ratio >= low, ratio <= high).reshape(-1, ratio.shape[-1]).all(0)
-    fine = int(np.argmin(np.append(within, False)))  # radii before the first at which it does not hold
-    radius = results[0].radius
-    if fine == len(radius):
-        return f"Slope and λ₁ explain it up to ρ = {radius[-1]:g}"
-    most = f"at ρ = {radius[-1]:g} it is {spread(ratio[:, :, -1].ravel())} times ρ‖∇L‖ + ½ρ²λ₁"
-    if fine == 0:
-        return f"Slope and λ₁ explain it at no radius: {most}"
-    return f"Slope and λ₁ explain it up to ρ = {radius[fine - 1]:g}; {most}"
-
-
-def _over(a: Array, b: Array) -> Array:
-    """Quotients; 1 where both are 0, NaN where the divisor alone is."""
-    return np.divide(a, b, out=np.where(a == 0, 1.0, np.nan), where=b > 0)
-
-
-def _ordered(results: Sequence[Rise]) -> str:
-    """Which forms order how many pairs of checkpoints as their test errors."""
-    what = "errors" if results[0].classifies else "losses"
-    agreeing: dict[str, int] = {}
-    total = 0
-    for r in results:
-        target = (r.error if r.classifies else r.loss)[:, 1]
-        pairs = [(i, j) for i, j in combinations(range(r.own), 2) if target[i] != target[j]]
-        total += len(pairs)
-        for name, form in r.forms.items():
-            right = sum(bool((form[i] < form[j]) == (target[i] < target[j])) for i, j in pairs)
-            agreeing[name] = agreeing.get(name, 0) + right
-    if not total:
-        return f"Test {what} are equal: there is no order to explain"
-    counts = sorted(set(agreeing.values()), reverse=True)
-    groups = [(n, [name for name, count in agreeing.items() if count == n]) for n in counts]
-    told = [f"{n} of {total} by {'every form' if len(groups) == 1 else ', '.join(names)}" for n, names in groups]
-    return f"Pairs whose test {what} are ordered right: {'; '.join(told)}"
-
-
-def _vacuous(results: Sequence[Rise]) -> list[str]:
-    """What the PAC-Bayes bound says, if it says anything."""
-    if not results[0].classifies:
-        return ["The PAC-Bayes bound needs a loss in [0, 1]"]
-    bound = np.array([r.bound[: r.own] for r in results])
-    least = number(float(bound.min()))
-    if bound.min() >= 1:
-        return [f"PAC-Bayes bound on the test error: {least} or more, vacuous"]
-    return [f"PAC-Bayes bound on the test error: {least} at best, with the error found in the ball"]
-
-
-def listing(result: Rise) -> list[str]:
-    """Each form at its middle radius with what tells how far to trust it, generalization gaps, and rescaled copies."""
-    r, told = result, []
-    theta, part = len(r.radius) // 2, len(r.relative) // 2
-    for i, name in enumerate(r.labels[: r.own]):
-        rho = f"{r.radius[theta]:g}"
-        beside = [f"ρ‖∇L‖ + ½ρ²λ₁ {number(r.linear[i, theta])} + {number(r.quadratic[i, theta])}"]
-        beside.append(f"average {number(r.average[i, theta])} ± {number(r.average_error[i, theta])}")
-        if r.m:
-            beside.append(f"m-sharpness {number(r.chunked[i, theta])}")
-        if r.sampling_error[i, theta] > 0:
-            beside.append(f"sampling error {number(r.sampling_error[i, theta])}")
-        found = _found(r.worst[i, theta], r.climbs[i, theta], r.starts)
-        told.append(f"{name} ρ = {rho}: {found}, gap {number(r.gap[i, theta])}; {', '.join(beside)}")
-        for a, metric in enumerate(r.metrics):
-            found = _found(r.adaptive_worst[i, a, part], r.adaptive_climbs[i, a, part], r.starts)
-            mean = f"{number(r.adaptive_average[i, a, part])} ± {number(r.adaptive_average_error[i, a, part])}"
-            told.append(f"{name} {metric} {100 * r.relative[part]:g} %: {found}; average {mean}")
-    return told + _gaps(r) + _copies(r)
-
-
-def _found(worst: float, climbs: Array, starts: Sequence[str]) -> str:
-    """The largest rise, where its climb began, and the lowest end of a climb."""
-    return f"{number(float(worst))} from {starts[int(climbs.argmax())]}, climbs {number(float(climbs.min()))} and up"
-
-
-def _gaps(r: Rise) -> list[str]:
-    """Generalization gaps and bounds."""
-    told = []
-    for i, name in enumerate(r.labels[: r.own]):
-        loss = number(float(r.loss[i, 1] - r.loss[i, 0]))
-        error = f", error {100 * (r.error[i, 1] - r.error[i, 0]):+.2f} points" if r.classifies else ""
-        told.append(f"{name} generalization gap: loss {loss} nats{error}")
-    return told
-
-
-def _copies(r: Rise) -> list[str]:
-    """By what factor each measure of a rescaled copy differs: 1 where it is invariant."""
-    told = []
-    values = {"λ₁": r.eigenvalue, **r.forms}
-    for i in range(len(r.names) - r.own):
-        beside = [f"{name} {number(v[i])} → {number(v[r.own + i])}" for name, v in values.items()]
-        told.append(f"{r.labels[i]} and the same network rescaled ×{r.rescale:g}: {', '.join(beside)}")
-    return told
-
-
 CAPTION = (
     "Above: the largest rise of the training loss found in balls of radius ρ, a lower bound of κ, and dashed the most "
     "that slope and largest eigenvalue at the checkpoint predict, ρ‖∇L‖ + ½ρ²λ₁. Below: all forms at the middle "
-    "radius; elementwise and filter-wise balls measure a step relative to the weights, which no rescaling of the "
-    "network changes. Thin lines and single marks are runs of one seed. The PAC-Bayes bound is in the table."
+    "radius; in a box every weight moves by up to ρ, Gaussian steps have this standard deviation in every weight; "
+    "elementwise and filter-wise forms measure a step relative to the weights, which no rescaling of the network "
+    "changes. Thin lines and single marks are runs of one seed. The PAC-Bayes bound is in the table."
 )
 
 
@@ -269,12 +147,12 @@ def figure(*results: Rise) -> Figure:
 
     from landscape.style import layout
 
-    drawn = make_subplots(rows=2, cols=1, row_heights=[0.55, 0.45], vertical_spacing=0.15)
+    drawn = make_subplots(rows=2, cols=1, row_heights=[0.47, 0.53], vertical_spacing=0.13)
     for i in range(len(results[0].names)):
         _draw_radii(drawn, results, i)
         _draw_forms(drawn, results, i)
     titles = ("radius ρ in theta", "rise at the middle radius (nats)")
-    layout(drawn, titles, ("largest rise found (nats)", ""), log="xy", height=680)
+    layout(drawn, titles, ("largest rise found (nats)", ""), log="xy", height=800)
     radius, forms = results[0].radius, list(results[0].forms)
     drawn.update_xaxes(tickvals=radius, ticktext=[f"{rho:g}" for rho in radius], minor=None, row=1, col=1)
     drawn.update_yaxes(
@@ -329,7 +207,8 @@ def table(*results: Rise) -> Table:
 
     columns = (
         "run", "checkpoint", "ball", "radius", "largest rise (nats)", "lowest climb", "best start", "gap (part)",
-        "‖ε‖/ρ", "ρ‖∇L‖", "½ρ²λ₁", "average", "± s.e.", "m-sharpness", "± sampling, s.e.", "bound on the error",
+        "‖ε‖/ρ", "to first order", "½ρ²λ₁", "average", "± s.e.", "m-sharpness", "± sampling, s.e.",
+        "bound on the error",
     )  # fmt: skip
     rows: list[tuple[str | float | int | None, ...]] = []
     for run, r in enumerate(results, 1):
@@ -348,13 +227,27 @@ def table(*results: Rise) -> Table:
                     climbs = _climbed(r.adaptive_worst[i, a, q], r.adaptive_climbs[i, a, q], r.adaptive_gap[i, a, q], r)
                     local = (rho * float(slope), rho**2 / 2 * bend)
                     rows.append((run, name, metric, rho, *climbs, None, *local, *mean, None, None, None))
+            rows += [(run, name, *row, None, None, None) for row in _boxes(r, i)]
     r = results[0]
     chunk = f", chunks of {r.m} for m-sharpness" if r.m else ""
     note = (
-        f"{r.examples} examples{chunk}; radii of scale-free balls are those of ASAM; "
+        f"{r.examples} examples{chunk}; radii of scale-free balls are those of ASAM; to first order a ball rises by "
+        "ρ‖∇L‖ and a box by ρ‖∇L‖₁; the average is that over the sphere, in rows of boxes that over Gaussian steps; "
         f"PAC-Bayes bounds with δ = {r.delta:g} and the error at the worst step found: the true ones are no smaller"
     )
     return Table("Balls", columns, tuple(rows), note)
+
+
+def _boxes(r: Rise, i: int) -> Iterator[tuple[str | float | None, ...]]:
+    """Rows of the boxes of one checkpoint, up to the average and its standard error."""
+    for k, rho in enumerate(r.box):
+        climbs = _climbed(r.box_worst[i, k], r.box_climbs[i, k], r.box_gap[i, k], r)
+        mean = (float(r.gaussian[i, k]), float(r.gaussian_error[i, k]))
+        yield ("box", float(rho), *climbs, None, float(rho * r.gradient_sum[i]), None, *mean)
+    for q, rho in enumerate(r.relative):
+        climbs = _climbed(r.adaptive_box_worst[i, q], r.adaptive_box_climbs[i, q], r.adaptive_box_gap[i, q], r)
+        mean = (float(r.adaptive_gaussian[i, q]), float(r.adaptive_gaussian_error[i, q]))
+        yield ("elementwise box", float(rho), *climbs, None, float(rho * r.adaptive_gradient_sum[i]), None, *mean)
 
 
 def _climbed(worst: float, climbs: Array, gap: float, r: Rise) -> tuple[float, float, str, float | None]:

@@ -156,7 +156,7 @@ def points() -> list[str]:
     rows.append("|---|---|---|---|---|")
     for network in ("mlp", "resnet8"):
         made = problem.load(f"digits/{network}")
-        line = Line(Surface(_small_test(made)), trained(made, 0), trained(made, 1), "recalibrate")
+        line = Line(Surface(small_test(made)), trained(made, 0), trained(made, 1), "recalibrate")
         alpha, loss, slope = truth(line, FINE)
         told = [adaptive(alpha, loss, given) for given in (slope, None)]
         cells = [f"{n} (error {true:.2%}, estimate {said:.2%})" for n, true, said in told]
@@ -165,7 +165,8 @@ def points() -> list[str]:
     return rows
 
 
-def _small_test(made: Problem) -> Problem:
+def small_test(made: Problem) -> Problem:
+    """The problem with two test examples, for what is measured on training data."""
     return Problem(made.model, made.train, made.test.head(2), made.task)
 
 
@@ -180,7 +181,7 @@ def honesty(lines: int) -> list[str]:
         told: list[list[tuple[int, float, float]]] = [[], []]
         for i in range(count):
             a, b = random_line(made, ends, i, generator)
-            alpha, loss, slope = truth(Line(Surface(_small_test(made)), a, b, "recalibrate"), fine)
+            alpha, loss, slope = truth(Line(Surface(small_test(made)), a, b, "recalibrate"), fine)
             for kept, given in zip(told, (slope, None), strict=True):
                 kept.append(adaptive(alpha, loss, given))
         cells = []

@@ -66,7 +66,7 @@ def _run(
     analysis: Analysis, paths: list[Path], out: Path | None, spec: str | None, dtype: str, device: str,
     force: bool, debug: bool, as_json: bool, quiet: bool, dry_run: bool, resume: bool = False, **flags: Any,
 ) -> None:  # fmt: skip
-    from analyses.run import ask, default_out, estimate
+    from analyses.run import ask, beside, default_out, estimate
     from landscape.device import choose
     from landscape.files import refuse_existing
     from landscape.opening import open_checkpoints
@@ -87,15 +87,17 @@ def _run(
             force=force, device=choose(device), dtype=dtype, progress=progress, resume=resume, say=told_of,
         )  # fmt: skip
     answer, detail = analysis.words(result)
+    point = beside(analysis, chosen, out)
     if as_json:
-        click.echo(json.dumps({"out": str(out), "answer": answer, "detail": detail, "result": _plain(result)}))
+        told = {"out": str(out), **({"checkpoint": str(point)} if point else {}), "answer": answer, "detail": detail}
+        click.echo(json.dumps(told | {"result": _plain(result)}))
     else:
         click.echo(f"{analysis.label(result)}: {answer}")
         if detail:
             click.echo(f"  {detail}")
         for line in getattr(analysis, "listing", lambda result: [])(result):
             click.echo(f"  {line}")
-        click.echo(f"  written to {out}")
+        click.echo(f"  written to {out}" + (f" and {point}" if point else ""))
 
 
 def _told(work: dict[str, Any]) -> str:

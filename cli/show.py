@@ -137,6 +137,7 @@ def _checkpoint(file: Path, tell: Callable[[str], None]) -> dict[str, Any]:
         "cost": round(c.cost, 6), "forward": c.forward, "backward": c.backward, "settings": dict(c.settings),
         "parent": f"{c.parent[:16]} at step {c.parent_step}" if c.parent else "none", "exact": c.exact,
         **({"aligned": f"to {c.aligned[:16]}"} if c.aligned else {}),
+        **({"origin": c.origin} if c.origin else {}),
         "versions": dict(c.versions), "data_sha256": c.data, "sha256": c.sha256,
     }  # fmt: skip
 

@@ -1,9 +1,10 @@
-"""The highest point of a ball: projected gradient ascent with spectral steps.
+"""The highest point of a ball, round or cubic: projected gradient ascent with spectral steps.
 
 Steps are as long as the last change of the gradient says (Barzilai and Borwein); where the function curves upward there
-is no such length, and the step goes to the point of the ball farthest along the gradient, which for a quadratic on
-the sphere is one step of the power method. A climb never goes down, so what it ends at is a point of the ball whose
-height is known: a lower bound of the maximum, whatever the function.
+is no such length, and the step goes to the point of the ball farthest along the gradient. For a quadratic on the
+sphere that is one step of the power method; in a box it is the sign step, ρ sign(∇). A climb never goes down, so what
+it ends at is a point of the ball whose height is known: a lower bound of the maximum, whatever the function. In a box
+even that of a convex quadratic is NP-hard to find.
 
 Source: Birgin, Martínez, Raydan 2000, SIAM J. Optim. 10 (spectral projected gradient).
 """
@@ -13,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -22,7 +24,66 @@ Height = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 _ENOUGH = 1e-4  # of the rise that the gradient promises: Armijo's constant
 _HALVINGS = 60
-_FAR = 1e6  # a step this many times the radius ends where the gradient points
+_FAR = 1e6  # a step this many times the radius goes to the farthest point
+
+
+class Body(Protocol):
+    """A convex set around 0 in which a climb stays."""
+
+    @property
+    def rho(self) -> float:
+        """ρ, above 0."""
+
+    def project(self, z: Tensor) -> Tensor:
+        """The nearest point, shape (D,)."""
+
+    def farthest(self, slope: Tensor) -> Tensor:
+        """A point where ⟨slope, z⟩ is largest, shape (D,)."""
+
+    def support(self, slope: Tensor) -> Tensor:
+        """The largest ⟨slope, z⟩, float64, 0-dimensional."""
+
+
+@dataclass(frozen=True)
+class Ball:
+    """‖z‖₂ ≤ ρ."""
+
+    rho: float
+
+    def project(self, z: Tensor) -> Tensor:
+        """The nearest point, shape (D,)."""
+        length = torch.linalg.vector_norm(z)
+        return torch.where(length > self.rho, z * (self.rho / length), z)
+
+    def farthest(self, slope: Tensor) -> Tensor:
+        """ρ slope / ‖slope‖₂, 0 for a slope of 0."""
+        length: Tensor = torch.linalg.vector_norm(slope).clamp_min(torch.finfo(slope.dtype).tiny)
+        farthest: Tensor = self.rho * (slope / length)
+        return farthest
+
+    def support(self, slope: Tensor) -> Tensor:
+        """ρ‖slope‖₂."""
+        length: Tensor = torch.linalg.vector_norm(slope.double())
+        return self.rho * length
+
+
+@dataclass(frozen=True)
+class Box:
+    """‖z‖_∞ ≤ ρ: every coordinate is free from −ρ to ρ."""
+
+    rho: float
+
+    def project(self, z: Tensor) -> Tensor:
+        """The nearest point, shape (D,)."""
+        return z.clamp(-self.rho, self.rho)
+
+    def farthest(self, slope: Tensor) -> Tensor:
+        """ρ sign(slope), a corner; 0 where the slope is."""
+        return self.rho * slope.sign()
+
+    def support(self, slope: Tensor) -> Tensor:
+        """ρ‖slope‖₁."""
+        return self.rho * slope.double().abs().sum()
 
 
 @dataclass(frozen=True)
@@ -30,9 +91,9 @@ class Peak:
     """Where a climb ended.
 
     Attributes:
-        point: z, shape (D,), ‖z‖ ≤ ρ.
+        point: z, shape (D,), in the body.
         height: Height there.
-        gap: max over the ball of ⟨gradient, s − z⟩: 0 at a stationary point, in the unit of the height.
+        gap: max over the body of ⟨gradient, s − z⟩: 0 at a stationary point, in the unit of the height.
         evaluations: Evaluations of height and gradient.
     """
 
@@ -42,30 +103,24 @@ class Peak:
     evaluations: int
 
 
-def project(z: Tensor, rho: float) -> Tensor:
-    """The nearest point of the ball ‖z‖₂ ≤ ρ, shape (D,)."""
-    length = torch.linalg.vector_norm(z)
-    return torch.where(length > rho, z * (rho / length), z)
-
-
-def climb(height: Height, start: Tensor, rho: float, steps: int, tol: float) -> Peak:
+def climb(height: Height, start: Tensor, body: Body, steps: int, tol: float) -> Peak:
     """Climb from a start as high as the steps go.
 
     Args:
         height: What to climb.
-        start: Where to begin, shape (D,); brought into the ball, and halved until the height there is finite.
-        rho: ρ, above 0.
+        start: Where to begin, shape (D,); brought into the body, and halved until the height there is finite.
+        body: Where to stay.
         steps: Evaluations at most, at least 2; halving the start may take more.
         tol: End where the gap is at most this part of the height.
 
     Returns:
         The end of the climb, the highest point it has seen.
     """
-    z, value, slope, made = _foot(height, project(start, rho))
-    top, gap, reach = _state(value, slope, z, rho)
-    step = _FAR * reach
+    z, value, slope, made = _foot(height, body.project(start))
+    top, gap, far = _state(value, slope, z, body)
+    step = math.inf
     while made < steps and gap > tol * abs(top):
-        way = project(z + step * slope, rho) - z
+        way = (body.project(z + step * slope) if step < far else body.farthest(slope)) - z
         promise = float(slope.double() @ way.double())
         share, moved = 1.0, z + way
         value, new = height(moved)
@@ -79,8 +134,7 @@ def climb(height: Height, start: Tensor, rho: float, steps: int, tol: float) -> 
             break
         step = _spectral(moved - z, new - slope)
         z, slope = moved, new
-        top, gap, reach = _state(value, slope, z, rho)
-        step = min(step, _FAR * reach)
+        top, gap, far = _state(value, slope, z, body)
     return Peak(z, top, gap, made)
 
 
@@ -95,11 +149,11 @@ def _foot(height: Height, z: Tensor) -> tuple[Tensor, Tensor, Tensor, int]:
     return torch.zeros_like(z), value, slope, _HALVINGS
 
 
-def _state(value: Tensor, slope: Tensor, z: Tensor, rho: float) -> tuple[float, float, float]:
-    """Height, gap, and the step that moves by ρ; one read from the device."""
-    length = torch.linalg.vector_norm(slope.double())
-    told = torch.stack([value.double(), length, slope.double() @ z.double()]).tolist()
-    return told[0], rho * told[1] - told[2], rho / told[1] if told[1] > 0 else 0.0
+def _state(value: Tensor, slope: Tensor, z: Tensor, body: Body) -> tuple[float, float, float]:
+    """Height, gap, and the step that moves far beyond the body; one read from the device."""
+    slope = slope.double()
+    told = torch.stack([value.double(), body.support(slope), slope @ z.double(), slope @ slope]).tolist()
+    return told[0], told[1] - told[2], _FAR * body.rho / math.sqrt(told[3]) if told[3] > 0 else 0.0
 
 
 def _shorter(share: float, promise: float, rise: float) -> float:

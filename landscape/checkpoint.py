@@ -48,6 +48,7 @@ class Checkpoint:
         parent_step: The step at which it was forked.
         exact: Whether the run equals an unforked one with its settings, bit for bit.
         aligned: SHA-256 of the checkpoint like whose its units were renumbered after the run; empty when they were not.
+        origin: Where it comes from if no training made it, in words; empty otherwise.
         diverged: Whether the run broke off because a loss was not finite; this is then the last good state.
         versions: Versions of what made it.
         name: What it is called in figures: the file's stem.
@@ -71,6 +72,7 @@ class Checkpoint:
     parent_step: int = 0
     exact: bool = True
     aligned: str = ""
+    origin: str = ""
     diverged: bool = False
     versions: Mapping[str, str] = field(default_factory=dict)
     name: str = ""
@@ -96,7 +98,7 @@ class Checkpoint:
 
 
 _TENSORS = ("buffers", "optimizer", "history")
-_RUN = ("step", "steps", "forward", "backward", "parent", "parent_step", "exact", "aligned", "diverged")
+_RUN = ("step", "steps", "forward", "backward", "parent", "parent_step", "exact", "aligned", "origin", "diverged")
 _META = ("problem", "data", "settings", "versions", *_RUN)
 
 

@@ -20,6 +20,7 @@ from landscape.batchnorm import batch_statistics, frozen_statistics
 from landscape.checkpoint import Checkpoint
 from landscape.errors import DivergedError
 from landscape.surface import Surface
+from landscape.training.state import versions
 from landscape.types import Progress, quiet
 
 SHAPES = ("bezier", "chain")
@@ -88,6 +89,31 @@ class Curve:
             return 2 * math.sqrt(max(square, 0.0))
 
         return float(quad(speed, 0, 1)[0])
+
+
+def point(surface: Surface, curve: Curve, t: float) -> Checkpoint:
+    """The point at t as a checkpoint of its own, BatchNorm statistics recomputed there as a measurement does.
+
+    Args:
+        surface: Its network is moved there.
+        curve: The curve.
+        t: Place on it, in [0, 1].
+
+    Returns:
+        Weights that no training run ends at, told in `origin`, on the CPU.
+    """
+    a, b = curve.a, curve.b
+    surface.place(*curve.at(surface, t), recalibrated=True)
+    kind = "Bézier curve" if curve.shape == "bezier" else "chain"
+    return Checkpoint(
+        theta=surface.flat.theta.detach().cpu().clone(),
+        buffers={name: value.detach().cpu().clone() for name, value in surface.flat.model.named_buffers()},
+        layout=a.layout,
+        problem=a.problem,
+        data=a.data,
+        origin=f"t = {t:g} on a {kind} from {a.name} ({a.sha256[:16]}) to {b.name} ({b.sha256[:16]})",
+        versions=versions(),
+    )
 
 
 def bend(

@@ -7,7 +7,7 @@ step itself. BatchNorm statistics stay those of the point, or are those of each 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -94,6 +94,20 @@ class Nearby:
             self._flat.load(self._centre)
 
 
+def normal(size: int, seed: int, number: int) -> Tensor:
+    """A standard normal vector, the same for the same seed and number.
+
+    Args:
+        size: D.
+        seed: Seed.
+        number: Which one.
+
+    Returns:
+        z ~ N(0, I), shape (D,), float64, on the CPU.
+    """
+    return torch.randn(size, generator=generator(seed, "sphere", number), dtype=torch.float64)
+
+
 def direction(size: int, seed: int, number: int, like: Tensor) -> Tensor:
     """A random point of the unit sphere, the same for the same seed and number.
 
@@ -106,30 +120,34 @@ def direction(size: int, seed: int, number: int, like: Tensor) -> Tensor:
     Returns:
         u, shape (D,), ‖u‖₂ = 1.
     """
-    z = torch.randn(size, generator=generator(seed, "sphere", number), dtype=torch.float64)
+    z = normal(size, seed, number)
     unit: Tensor = z / torch.linalg.vector_norm(z)
     return unit.to(like)
 
 
-def average_rise(nearby: Nearby, rho: float, pairs: int, seed: int, like: Tensor) -> tuple[float, float]:
-    """The mean rise over the sphere of radius ρ, with its standard error.
+Draw = Callable[[int], Tensor]
+"""Number of a draw -> a random step, shape (D,), as likely as its negative."""
 
-    Each random direction is taken both ways, which leaves the mean alone and removes the slope and all that is odd from
-    its error; on a quadratic the mean is ½ρ² tr(T H T) / D. The directions are the same at each ρ and each checkpoint.
+
+def average_rise(nearby: Nearby, rho: float, pairs: int, draw: Draw) -> tuple[float, float]:
+    """The mean rise at ρ times a random step, with its standard error.
+
+    Each step is taken both ways, which leaves the mean alone and removes the slope and all that is odd from its error.
+    On a quadratic the mean is ½ρ² tr(T H T) for steps from N(0, I), and ½ρ² tr(T H T) / D on the unit sphere. The
+    steps are the same at each ρ and each checkpoint, and no two are held at once.
 
     Args:
         nearby: The loss around a point.
         rho: ρ.
-        pairs: Directions, at least 2.
-        seed: Seed of the directions.
-        like: A tensor of the network's device and dtype.
+        pairs: Steps, at least 2.
+        draw: Makes them.
 
     Returns:
         Mean and standard error.
     """
     found = []
     for number in range(pairs):
-        z = rho * direction(nearby.size, seed, number, like)
+        z = rho * draw(number)
         found.append((nearby.rises(z).mean() + nearby.rises(-z).mean()) / 2)
     rises = torch.stack(found)
     return float(rises.mean()), float(rises.std() / math.sqrt(pairs))

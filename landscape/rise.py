@@ -1,10 +1,12 @@
 """How far the loss rises around a checkpoint: worst and average case in a ball, in theta and relative to the weights.
 
 The worst case is κ_ρ(θ) = max over ‖ε‖₂ ≤ ρ of L(θ + ε) − L(θ). What is found is the rise at a point of the ball and
-so a lower bound of κ_ρ; how far the climbs from different starts agree is told with it.
+so a lower bound of κ_ρ; how far the climbs from different starts agree is told with it. In boxes every weight is free
+by itself: |ε_i| ≤ ρ, or |ε_i| ≤ ρ|w_i|. The average goes over the sphere of radius ρ, and over Gaussian steps in the
+usual definition: ε ~ N(0, ρ² I), whose length is about ρ√D, or ε_i ~ N(0, ρ² w_i²).
 
 Source: Keskar et al. 2017, arXiv 1609.04836 (worst case in a ball); Foret et al. 2021, arXiv 2010.01412 (m-sharpness);
-Andriushchenko et al. 2023, arXiv 2302.07011 (average and adaptive forms side by side).
+Andriushchenko et al. 2023, arXiv 2302.07011, equations 1 and 2 (boxes, Gaussian average, and their adaptive forms).
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from landscape.training.methods import labels
 
 @dataclass(frozen=True)
 class Rise:
-    """Rises around M checkpoints: R radii in theta, Q relative radii, A relative metrics, S starts of climbs.
+    """Rises around M checkpoints: R radii and B boxes in theta, Q relative radii, A relative metrics, S starts.
 
     With `rescale` the second half of the checkpoints are copies of the first half: the same functions at other weights.
 
@@ -37,6 +39,7 @@ class Rise:
         starts: Names of the starts of climbs.
         metrics: Names of the relative metrics.
         radius: ρ, ascending, shape (R,).
+        box: ρ of the boxes and σ of Gaussian steps, ascending, shape (B,).
         relative: Radii as parts of the length of θ in the metric, ascending, shape (Q,).
         split: "train" and "test".
         loss: Mean loss on all data, shape (M, 2).
@@ -53,6 +56,12 @@ class Rise:
             shape (M, R); 0 where all were used, NaN with batch statistics.
         average: Mean rise over the sphere of radius ρ, shape (M, R).
         average_error: Its standard error, shape (M, R).
+        gradient_sum: ‖∇L‖₁ on the examples used, shape (M,): ρ times it is the rise in a box to first order.
+        box_worst: Largest rise found in the box |ε_i| ≤ ρ, shape (M, B).
+        box_climbs: Rise at the end of each climb, shape (M, B, S).
+        box_gap: Gap of the worst, as for the ball, shape (M, B).
+        gaussian: Mean rise over ε ~ N(0, ρ² I), shape (M, B).
+        gaussian_error: Its standard error, shape (M, B).
         chunked: m-sharpness, the mean over chunks of m examples of the largest rise found for each, shape (M, R).
         chunked_error: Its standard error over chunks, shape (M, R).
         length: ‖T⁻¹θ‖₂ in each relative metric, shape (M, A): a relative radius times this is ρ of ASAM.
@@ -64,6 +73,12 @@ class Rise:
         adaptive_gap: Gap of the worst, shape (M, A, Q).
         adaptive_average: Mean rise over the sphere, shape (M, A, Q).
         adaptive_average_error: Its standard error, shape (M, A, Q).
+        adaptive_gradient_sum: Σ |w_i ∂L/∂w_i|, shape (M,).
+        adaptive_box_worst: Largest rise found in the box |ε_i| ≤ ρ|w_i|, ρ of `relative`, shape (M, Q).
+        adaptive_box_climbs: Rise at the end of each climb, shape (M, Q, S).
+        adaptive_box_gap: Gap of the worst, shape (M, Q).
+        adaptive_gaussian: Mean rise over ε_i ~ N(0, ρ² w_i²), shape (M, Q).
+        adaptive_gaussian_error: Its standard error, shape (M, Q).
         worst_error: Error on the examples used at the worst ε, shape (M, R).
         complexity: The square root in the PAC-Bayes bound, shape (M, R).
         evaluations: Evaluations of loss and gradient over the examples used, shape (M,).
@@ -82,6 +97,7 @@ class Rise:
     starts: tuple[str, ...]
     metrics: tuple[str, ...]
     radius: Array = quantity("theta", "radius of the ball", "radius")
+    box: Array = quantity("theta", "half-width of the box, standard deviation of Gaussian steps", "box")
     relative: Array = quantity("1", "radius as a part of the length of theta in the metric", "relative")
     split: Array = quantity("1", "part of the data", "split")
     loss: Array = quantity("nats", "mean loss", "checkpoint", "split")
@@ -97,6 +113,12 @@ class Rise:
     sampling_error: Array = quantity("nats", "standard error of sampling", "checkpoint", "radius")
     average: Array = quantity("nats", "mean rise over the sphere", "checkpoint", "radius")
     average_error: Array = quantity("nats", "its standard error", "checkpoint", "radius")
+    gradient_sum: Array = quantity("nats / theta", "sum of the absolute entries of the gradient", "checkpoint")
+    box_worst: Array = quantity("nats", "largest rise found in the box", "checkpoint", "box")
+    box_climbs: Array = quantity("nats", "rise at the end of each climb", "checkpoint", "box", "start")
+    box_gap: Array = quantity("1", "first-order gap as a part of the rise", "checkpoint", "box")
+    gaussian: Array = quantity("nats", "mean rise over Gaussian steps", "checkpoint", "box")
+    gaussian_error: Array = quantity("nats", "its standard error", "checkpoint", "box")
     chunked: Array = quantity("nats", "m-sharpness", "checkpoint", "radius")
     chunked_error: Array = quantity("nats", "its standard error over chunks", "checkpoint", "radius")
     length: Array = quantity("1", "length of theta in the metric", "checkpoint", "metric")
@@ -108,6 +130,12 @@ class Rise:
     adaptive_gap: Array = quantity("1", "its first-order gap as a part", "checkpoint", "metric", "relative")
     adaptive_average: Array = quantity("nats", "mean rise over the sphere", "checkpoint", "metric", "relative")
     adaptive_average_error: Array = quantity("nats", "its standard error", "checkpoint", "metric", "relative")
+    adaptive_gradient_sum: Array = quantity("nats", "sum of |weight times derivative|", "checkpoint")
+    adaptive_box_worst: Array = quantity("nats", "largest rise in the relative box", "checkpoint", "relative")
+    adaptive_box_climbs: Array = quantity("nats", "end of each climb", "checkpoint", "relative", "start")
+    adaptive_box_gap: Array = quantity("1", "its first-order gap as a part", "checkpoint", "relative")
+    adaptive_gaussian: Array = quantity("nats", "mean over relative Gaussian steps", "checkpoint", "relative")
+    adaptive_gaussian_error: Array = quantity("nats", "its standard error", "checkpoint", "relative")
     worst_error: Array = quantity("1", "error at the worst step", "checkpoint", "radius")
     complexity: Array = quantity("1", "square root in the PAC-Bayes bound", "checkpoint", "radius")
     evaluations: Array = quantity("1", "evaluations of loss and gradient", "checkpoint")
@@ -153,11 +181,15 @@ class Rise:
     @property
     def forms(self) -> dict[str, Array]:
         """Each form of sharpness at its middle radius, shape (M,)."""
-        theta, part = len(self.radius) // 2, len(self.relative) // 2
+        theta, box, part = (len(radii) // 2 for radii in (self.radius, self.box, self.relative))
         forms = {"worst": self.worst[:, theta], "average": self.average[:, theta]}
         if self.m:
             forms["m-sharpness"] = self.chunked[:, theta]
+        forms |= {"box": self.box_worst[:, box], "Gaussian": self.gaussian[:, box]}
         for a, metric in enumerate(self.metrics):
             forms[metric] = self.adaptive_worst[:, a, part]
             forms[f"{metric} average"] = self.adaptive_average[:, a, part]
+            if metric == "elementwise":
+                forms["elementwise box"] = self.adaptive_box_worst[:, part]
+                forms["elementwise Gaussian"] = self.adaptive_gaussian[:, part]
         return forms

@@ -23,12 +23,15 @@ class Rules:
 
     radii: str = option("0.01,0.02,0.05,0.1,0.2", "radii ρ of the balls in theta, separated by commas")
     relative: str = option(
-        "0.001,0.003", "radii of the scale-free balls, as parts of the length of the weights in their metric"
+        "0.001,0.003",
+        "radii of the scale-free balls, as parts of the length of the weights in their metric, and of boxes and "
+        "Gaussian steps, as parts of each weight",
     )
+    boxes: str = option("0.0003,0.001", "half-widths ρ of the boxes in theta, and σ of the Gaussian steps")
     restarts: int = option(1, "climbs from random points, beside those from SAM's step and along ±v₁", low=0)
     steps: int = option(30, "evaluations of loss and gradient in a climb at most", low=2)
     tol: float = option(1e-3, "end a climb where the first-order gap is this part of the rise", low=0.0)
-    pairs: int = option(10, "random directions of the average, each taken both ways", low=2)
+    pairs: int = option(10, "random steps of each average, each taken both ways", low=2)
     m: int = option(100, "examples in a chunk of m-sharpness; 0 leaves it out", low=0)
     delta: float = option(0.05, "δ of the PAC-Bayes bound, the probability that it fails", low=1e-12, high=0.999)
     examples: int = option(0, "random training examples to use, with sampling error; 0 for all", low=0)
@@ -51,6 +54,11 @@ class Rules:
     def parts(self) -> Array:
         """The relative radii, ascending, shape (Q,)."""
         return numbers("relative", self.relative)
+
+    @property
+    def half_widths(self) -> Array:
+        """The half-widths of the boxes in theta, ascending, shape (B,)."""
+        return numbers("boxes", self.boxes)
 
     @property
     def mode(self) -> BatchNormMode:

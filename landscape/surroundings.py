@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,10 +15,9 @@ from landscape.search import Rules
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from landscape.ball import Peak
-    from landscape.curvature import HessianOperator, Objective
-    from landscape.nearby import Nearby
-    from landscape.split import Split
+    from landscape.ball import Body, Peak
+    from landscape.curvature import HessianOperator
+    from landscape.nearby import Draw, Nearby
     from landscape.surface import Surface
 
 
@@ -34,6 +33,7 @@ def measure(surface: Surface, rules: Rules) -> Iterator[dict[str, Any]]:
     """
     import torch
 
+    from landscape.chunks import chunked
     from landscape.curvature import HessianOperator, check_determinism
     from landscape.nearby import Nearby
     from landscape.scaling import ADAPTIVE, length, scaling
@@ -43,21 +43,26 @@ def measure(surface: Surface, rules: Rules) -> Iterator[dict[str, Any]]:
     check_determinism(hessian)
     yield _scores(surface) | {"norm": float(torch.linalg.vector_norm(flat.theta.double()))}
     plain = Nearby(flat, objective, rules.mode)
-    peaks, found = _ball(plain, hessian, rules.radius, rules)
+    centre = _centre(plain, hessian, rules)
+    peaks, found = _ball(centre, rules.radius)
     yield found | _told(plain, peaks, len(surface.problem.train), rules)
+    yield _box(centre, rules.half_widths)
     yield _bounded(surface, plain, peaks, rules)
-    chunked, made = _chunked(surface, objective, peaks, rules)
-    yield chunked
+    part, made = chunked(surface, objective, peaks, rules)
+    yield part
     made += plain.evaluations
-    adaptive = []
+    balls, boxes = [], {}
     for metric in ADAPTIVE:
         scale = scaling(metric, flat.theta, flat.layout)
         size = length(flat.theta, scale)
-        nearby = Nearby(flat, objective, rules.mode, scale)
-        adaptive.append(_ball(nearby, hessian, size * rules.parts, rules)[1] | {"length": np.array(size)})
-        made += nearby.evaluations
-    named = {key: key if key == "length" else f"adaptive_{key}" for key in adaptive[0]}
-    yield {name: np.stack([each[key] for each in adaptive]) for key, name in named.items()} | {"evaluations": made}
+        centre = _centre(Nearby(flat, objective, rules.mode, scale), hessian, rules)
+        balls.append(_ball(centre, size * rules.parts)[1] | {"length": np.array(size)})
+        if metric == "elementwise":
+            boxes = _box(centre, rules.parts)
+        made += centre.nearby.evaluations
+    yield {f"adaptive_{key}": values for key, values in boxes.items()}
+    named = {key: key if key == "length" else f"adaptive_{key}" for key in balls[0]}
+    yield {name: np.stack([each[key] for each in balls]) for key, name in named.items()} | {"evaluations": made}
 
 
 def _scores(surface: Surface) -> dict[str, Array]:
@@ -65,81 +70,115 @@ def _scores(surface: Surface) -> dict[str, Array]:
     return {key: np.array([float(getattr(score, key)) for score in scores]) for key in ("loss", "error")}
 
 
-def _ball(nearby: Nearby, hessian: HessianOperator, radii: Array, rules: Rules) -> tuple[list[Peak], dict[str, Array]]:
-    """Worst and average case in balls of one metric, with slope and curvature there.
+@dataclass(frozen=True)
+class Centre:
+    """A point in one metric, with what is known there before the first climb.
 
-    Args:
+    Attributes:
         nearby: The loss around the point, in the metric.
-        hessian: Of the same loss, in theta.
-        radii: Radii in the metric, ascending, shape (R,).
         rules: Where climbs start, and how long they are.
-
-    Returns:
-        The highest point of each ball, and fields of `Rise`.
+        slope: The gradient in the metric, shape (D,).
+        top: The top eigenvector of T H T, shape (D,).
+        fields: `gradient_norm`, `eigenvalue` and `residual` of `Rise`.
     """
+
+    nearby: Nearby
+    rules: Rules
+    slope: Tensor
+    top: Tensor
+    fields: dict[str, Array]
+
+    def starts(self) -> Iterator[Tensor]:
+        """Directions that climbs start along, one at a time, shape (D,)."""
+        from landscape.nearby import direction
+
+        yield from (self.slope, self.top, -self.top)
+        for k in range(self.rules.restarts):
+            yield direction(self.nearby.size, self.rules.seed, -1 - k, self.slope)
+
+
+def _centre(nearby: Nearby, hessian: HessianOperator, rules: Rules) -> Centre:
+    """Take slope and top eigenvector at the point itself; the Hessian is that of the same loss, in theta."""
     import torch
 
     from landscape.curvature import top_eigenpairs
-    from landscape.nearby import average_rise, direction
 
-    origin = torch.zeros(nearby.size, dtype=hessian.dtype, device=hessian.device)
-    slope = nearby(origin)[1]
+    slope = nearby(torch.zeros(nearby.size, dtype=hessian.dtype, device=hessian.device))[1]
     pairs = top_eigenpairs(
         lambda z: nearby.scaled(hessian.product(nearby.scaled(z))), nearby.size, 1, seed=rules.seed,
         device=hessian.device, dtype=hessian.dtype,
     )  # fmt: skip
-    v = pairs.vectors[0].to(origin)
+    v = pairs.vectors[0].to(slope)
     v = torch.where(v[v.abs().argmax()] < 0, -v, v)  # of two signs that with a positive largest entry
-    random = [direction(nearby.size, rules.seed, -1 - k, origin) for k in range(rules.restarts)]
-    peaks, heights = _climbs(nearby, [slope, v, -v, *random], radii, rules)
-    average = np.array([average_rise(nearby, float(rho), rules.pairs, rules.seed, origin) for rho in radii])
-    return peaks, {
-        "gradient_norm": np.array(float(torch.linalg.vector_norm(slope.double()))),
-        "eigenvalue": pairs.values[0],
-        "residual": pairs.residuals[0],
-        "worst": np.array([peak.height for peak in peaks]),
-        "climbs": heights,
-        "gap": np.array([peak.gap / peak.height if peak.height > 0 else math.nan for peak in peaks]),
-        "average": average[:, 0],
-        "average_error": average[:, 1],
-    }
+    length = np.array(float(torch.linalg.vector_norm(slope.double())))
+    fields = {"gradient_norm": length, "eigenvalue": pairs.values[0], "residual": pairs.residuals[0]}
+    return Centre(nearby, rules, slope, v, fields)
 
 
-def _climbs(nearby: Nearby, starts: Sequence[Tensor], radii: Array, rules: Rules) -> tuple[list[Peak], Array]:
-    """Climb in each ball from each start, and last from the highest point of the ball before.
+def _ball(centre: Centre, radii: Array) -> tuple[list[Peak], dict[str, Array]]:
+    """Worst and average case in round balls of one metric, radii ascending: highest points, and fields of `Rise`."""
+    from landscape.ball import Ball
+    from landscape.nearby import direction
 
-    Before the first ball that is the centre: so no rise is negative, and none falls with the radius.
+    size, seed, like = centre.nearby.size, centre.rules.seed, centre.slope
+    peaks, fields = _climbs(centre, [Ball(rho) for rho in radii.tolist()])
+    mean, error = _average(centre, radii, lambda k: direction(size, seed, k, like))
+    return peaks, centre.fields | fields | {"average": mean, "average_error": error}
+
+
+def _box(centre: Centre, radii: Array) -> dict[str, Array]:
+    """Worst case in boxes of one metric and mean over Gaussian steps, radii ascending: fields of `Rise`."""
+    from landscape.ball import Box
+    from landscape.nearby import normal
+
+    size, seed, like = centre.nearby.size, centre.rules.seed, centre.slope
+    _, fields = _climbs(centre, [Box(rho) for rho in radii.tolist()])
+    mean, error = _average(centre, radii, lambda k: normal(size, seed, k).to(like))
+    found = {f"box_{key}": values for key, values in fields.items()} | {"gaussian": mean, "gaussian_error": error}
+    return found | {"gradient_sum": np.array(float(centre.slope.double().abs().sum()))}
+
+
+def _average(centre: Centre, radii: Array, draw: Draw) -> tuple[Array, Array]:
+    """Mean rise and its standard error at each radius, shape (R,)."""
+    from landscape.nearby import average_rise
+
+    found = np.array([average_rise(centre.nearby, rho, centre.rules.pairs, draw) for rho in radii.tolist()])
+    return found[:, 0], found[:, 1]
+
+
+def _climbs(centre: Centre, bodies: Sequence[Body]) -> tuple[list[Peak], dict[str, Array]]:
+    """Climb in each body from each start, and last from the highest point of the body before.
+
+    Before the first that is the centre: so no rise is negative, and none falls with the radius. Of the points of one
+    body only the highest is kept.
 
     Args:
-        nearby: The loss around the point, in a metric.
-        starts: Directions, shape (D,).
-        radii: Radii in the metric, ascending, shape (R,).
-        rules: How long climbs are.
+        centre: Where the bodies are.
+        bodies: Each in the next.
 
     Returns:
-        The highest point found in each ball, and the height of each climb, shape (R, S).
+        The highest point found in each, and fields of `Rise`: `worst`, `climbs` and `gap`.
     """
+    from itertools import chain
+
     import torch
 
-    from landscape.ball import climb
+    from landscape.ball import Peak, climb
 
+    rules, heights = centre.rules, []
     peaks: list[Peak] = []
-    heights = []
-    for rho in map(float, radii):
-        before = peaks[-1].point if peaks else torch.zeros_like(starts[0])
-        points = [*(rho * _unit(start) for start in starts), before]
-        ends = [climb(nearby, point, rho, rules.steps, rules.tol) for point in points]
-        heights.append([end.height for end in ends])
-        peaks.append(max(ends, key=lambda end: end.height))
-    return peaks, np.array(heights)
-
-
-def _unit(vector: Tensor) -> Tensor:
-    """A vector over its length; zero stays zero."""
-    import torch
-
-    unit: Tensor = vector / torch.linalg.vector_norm(vector).clamp_min(torch.finfo(vector.dtype).tiny)
-    return unit
+    for body in bodies:
+        before = peaks[-1].point if peaks else torch.zeros_like(centre.slope)
+        best, reached = Peak(before, -math.inf, math.inf, 0), []
+        for start in chain(map(body.farthest, centre.starts()), [before]):
+            end = climb(centre.nearby, start, body, rules.steps, rules.tol)
+            reached.append(end.height)
+            best = max(best, end, key=lambda peak: peak.height)
+        peaks.append(best)
+        heights.append(reached)
+    gap = [peak.gap / peak.height if peak.height > 0 else math.nan for peak in peaks]
+    worst = np.array([peak.height for peak in peaks])
+    return peaks, {"worst": worst, "climbs": np.array(heights), "gap": np.array(gap)}
 
 
 def _told(nearby: Nearby, peaks: Sequence[Peak], population: int, rules: Rules) -> dict[str, Array]:
@@ -185,65 +224,3 @@ def _bounded(surface: Surface, nearby: Nearby, peaks: Sequence[Peak], rules: Rul
         "worst_error": np.array([float(nearby.each(peak.point, errors).mean()) for peak in peaks]),
         "complexity": np.array([complexity(nearby.size, n, norm, float(rho), rules.delta) for rho in rules.radius]),
     }
-
-
-def _chunked(
-    surface: Surface, objective: Objective, peaks: Sequence[Peak], rules: Rules
-) -> tuple[dict[str, Array], float]:
-    """Measure m-sharpness: each chunk climbs from its own SAM step and from the highest point of all examples.
-
-    The second start makes the mean over chunks no smaller than the rise found for all of them.
-
-    Args:
-        surface: Where the point is.
-        objective: The loss over all examples used.
-        peaks: Its highest point in each ball.
-        rules: The chunks' size, and how long climbs are.
-
-    Returns:
-        Fields of shape (R,), and the evaluations of all examples that it took.
-    """
-    blank = np.full(len(peaks), np.nan)
-    if not rules.m:
-        return {"chunked": blank, "chunked_error": blank}, 0.0
-    found, sizes, made = [], [], 0.0
-    for part in chunks(objective.data, rules.m):
-        heights, evaluations = _chunk(surface, replace(objective, data=part), peaks, rules)
-        found.append(heights)
-        sizes.append(len(part))
-        made += evaluations * len(part) / len(objective.data)
-    error = np.std(found, axis=0, ddof=1) / math.sqrt(len(sizes)) if len(sizes) > 1 else blank
-    return {"chunked": np.average(found, axis=0, weights=sizes), "chunked_error": error}, made
-
-
-def _chunk(surface: Surface, objective: Objective, peaks: Sequence[Peak], rules: Rules) -> tuple[list[float], int]:
-    """The largest rise found for one chunk in each ball, and the evaluations it took."""
-    import torch
-
-    from landscape.ball import climb
-    from landscape.nearby import Nearby
-
-    nearby = Nearby(surface.flat, objective, rules.mode)
-    unit = _unit(nearby(torch.zeros_like(surface.flat.theta))[1])
-    heights = []
-    for rho, peak in zip(map(float, rules.radius), peaks, strict=True):
-        ends = [climb(nearby, start, rho, rules.steps, rules.tol) for start in (rho * unit, peak.point)]
-        heights.append(max(end.height for end in ends))
-    return heights, nearby.evaluations
-
-
-def chunks(data: Split, m: int) -> Iterator[Split]:
-    """Cut data front to back into parts of m examples; a remainder of one joins the part before it.
-
-    Args:
-        data: What is cut.
-        m: Examples in a part.
-
-    Yields:
-        The parts.
-    """
-    starts = list(range(0, len(data), m))
-    if len(starts) > 1 and len(data) - starts[-1] == 1:
-        starts.pop()
-    for start, stop in zip(starts, [*starts[1:], len(data)], strict=True):
-        yield replace(data, inputs=data.inputs[start:stop], targets=data.targets[start:stop])

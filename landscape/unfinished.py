@@ -115,11 +115,11 @@ class Unfinished:
             file.write(record(number, values))
         self.points[number] = values
 
-    def check(self, total: int) -> None:
+    def check(self, total: int | str) -> None:
         """Stop here if a signal came.
 
         Args:
-            total: Points in all.
+            total: Points in all, or "at most" so many.
 
         Raises:
             InterruptedRun: If a signal asked the run to stop.

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from conftest import Pair
+from conftest import Command, Pair
 from torch import Tensor, nn
 
-from analyses import connect
-from landscape import barrier
+from analyses import REGISTRY, connect
+from landscape import barrier, store
+from landscape import checkpoint as checkpoints
 from landscape.checkpoint import Checkpoint
 from landscape.curve import SHAPES, Curve, bend, slope, weights
 from landscape.errors import DivergedError, UsageError
 from landscape.problem import Problem
+from landscape.result import equal
 from landscape.split import Split
 from landscape.surface import Surface
 from landscape.task import SquaredError
@@ -142,3 +145,66 @@ def test_a_curve_that_diverges_or_has_one_end_is_refused(pair: Pair) -> None:
             Surface(problem), point(problem, -1.0, 0.0), point(problem, 1.0, 0.0), shape="bezier", epochs=50,
             lr=1e4, batch=4, seed=0,
         )  # fmt: skip
+
+
+QUICK = ("--epochs", "2", "--points", "5", "-q")
+
+
+@pytest.fixture(scope="module")
+def halfway(run: Command, pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("halfway") / "curve.h5"
+    done = run("connect", *pair.paths, *QUICK, "--save-at", "0.25", "--out", out)
+    assert done.exit_code == 0, done.output
+    assert done.stdout.splitlines()[-1] == f"  written to {out} and {out.with_name('curve@0.25.pt')}"
+    return out
+
+
+class TestSavedPoint:
+    def test_it_scores_with_its_own_statistics_what_the_curve_measured_there(self, halfway: Path, pair: Pair) -> None:
+        found, point = store.load(halfway, connect.Connection), checkpoints.load(halfway.with_name("curve@0.25.pt"))
+        surface = Surface(pair.problem)
+        surface.at(point, recalibrated=False)
+        loss, error = barrier.scores(surface)
+        (place,) = np.flatnonzero(found.t == 0.25)
+        assert np.array_equal(loss, found.curve_loss[:, place])
+        assert np.array_equal(error, found.curve_error[:, place])
+        a, b = pair.checkpoints
+        assert point.origin == f"t = 0.25 on a Bézier curve from sgd ({a.sha256[:16]}) to sgd-sam ({b.sha256[:16]})"
+        assert point.theta.dtype == a.theta.dtype
+        assert not torch.equal(point.theta, a.theta)
+
+    def test_it_changes_nothing_of_the_result(self, halfway: Path, run: Command, pair: Pair) -> None:
+        out = halfway.with_name("alone.h5")
+        assert run("connect", *pair.paths, *QUICK, "--out", out).exit_code == 0
+        assert equal(store.load(out, connect.Connection), store.load(halfway, connect.Connection))
+        assert not list(halfway.parent.glob("alone*.pt"))
+
+    def test_every_command_opens_it(self, halfway: Path, run: Command, pair: Pair, tmp_path: Path) -> None:
+        point, out = halfway.with_name("curve@0.25.pt"), tmp_path / "out"
+        assert "t = 0.25 on a Bézier curve" in run("inspect", point).stdout
+        for analysis in REGISTRY:
+            others = pair.paths[1:] if analysis.TAKES[1] > 1 and analysis.NAME != "asymmetry" else ()
+            done = run(analysis.NAME, point, *others, "--out", out.with_suffix(".h5"), "--dry-run")
+            assert done.exit_code == 0, done.output
+        done = run("align", pair.paths[0], point, "--out", out.with_suffix(".pt"), "--points", "0", "--starts", "1")
+        assert done.exit_code == 0, done.output
+        done = run("interpolate", point, pair.paths[1], "--points", "5", "--low", "0", "--high", "1", "--out", out)
+        assert done.exit_code == 0, done.output
+
+    @pytest.mark.parametrize("t", ["1.5", "-0.1", "nan", "half"])
+    def test_a_place_off_the_curve_is_refused(self, t: str, run: Command, pair: Pair, tmp_path: Path) -> None:
+        done = run("connect", *pair.paths, "--save-at", t, "--out", tmp_path / "curve.h5")
+        assert done.exit_code == 2
+        assert not list(tmp_path.iterdir())
+
+    def test_a_file_that_is_there_stays_unless_forced(self, run: Command, pair: Pair, tmp_path: Path) -> None:
+        words, there = ("--save-at", "0.5", "--out", tmp_path / "curve.h5"), tmp_path / "curve@0.5.pt"
+        there.write_text("precious")
+        done = run("connect", *pair.paths, *QUICK, *words)
+        assert done.exit_code == 2
+        assert "exists already" in done.stderr
+        assert [path.name for path in tmp_path.iterdir()] == ["curve@0.5.pt"]
+        assert there.read_text() == "precious"
+        assert run("connect", *pair.paths, *QUICK, *words, "--force").exit_code == 0
+        assert checkpoints.load(there).origin.startswith("t = 0.5")
+        assert {path.name for path in tmp_path.iterdir()} == {"curve.h5", "curve@0.5.pt"}

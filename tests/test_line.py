@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import Pair
+from scipy.interpolate import CubicSpline
 from torch import Tensor, nn
 
 from analyses import interpolate
@@ -18,6 +19,7 @@ from landscape.binomial import wilson
 from landscape.checkpoint import Checkpoint
 from landscape.errors import UsageError
 from landscape.line import RULES, Line, check_memory
+from landscape.places import grid
 from landscape.pooling import Moments, Normalise, Pooled
 from landscape.problem import Problem
 from landscape.split import Split
@@ -314,6 +316,18 @@ def test_an_exponential_is_laid_through_its_logarithm() -> None:
     assert made(np.array([0.7, 9.1])) == pytest.approx(np.exp([-0.7, -9.1]), rel=1e-12)
 
 
+def test_without_slopes_the_estimate_is_at_least_twice_what_the_scales_are_apart() -> None:
+    x = np.linspace(-3, 3, 13)
+    y = 0.1 + np.exp(-(x**2)) + 0.02 * np.cos(7 * x)
+    scales = [CubicSpline(x, scaled)(x, 1) for scaled in (y, np.log(y))]
+    at = np.linspace(-3, 3, 12 * 8 + 1)
+    straight, log = hermite.hermite(x, y, scales[0], at), np.exp(hermite.hermite(x, np.log(y), scales[1], at))
+    made = hermite.fit(x, y)
+    apart = abs(straight - log)[:-1].reshape(12, 8).max(1)
+    assert (made.error >= 2 * apart * (1 - 1e-12)).all()
+    assert made.worst() >= float(abs(made(at) - 0.1 - np.exp(-(at**2)) - 0.02 * np.cos(7 * at)).max())
+
+
 def test_refinement_goes_where_the_function_bends_and_around_what_cannot_be_had() -> None:
     def measure(x: float) -> tuple[float, float]:
         return (math.nan, math.nan) if x > 2.9 else (math.tanh(40 * (x - 1.1)), math.nan)
@@ -381,7 +395,7 @@ def test_the_interval_of_a_proportion_is_wilsons() -> None:
 def test_a_grid_holds_both_ends_and_the_marks() -> None:
     for low, high in ((0.0, 1.0), (-1.0, 2.0), (-0.05, 16.0), (-6.0, 10.0), (-2.0, 1.0)):
         for points in (5, 7, 17, 41):
-            made = interpolate.grid(low, high, points)
+            made = grid(low, high, points)
             assert {low, 0.0, 0.5, 1.0, high} <= set(made.tolist())
             assert (np.diff(made) > 0).all()
             assert abs(len(made) - points) <= 2

@@ -23,7 +23,10 @@ QUICK = {
     "plane": ["--grid", "4x3", "--y", "-1:1"],
     "along": ["--top", "1", "--points", "3"],
     "escape": ["--walks", "2", "--budget", "3", "--rho", "0,0.3", "--threshold", "0.5"],
-    "sharpness": ["--radii", "0.05", "--relative", "0.002", "--restarts", "0", "--steps", "4", "--pairs", "2"],
+    "sharpness": [
+        *("--radii", "0.05", "--boxes", "0.001", "--relative", "0.002"),
+        *("--restarts", "0", "--steps", "4", "--pairs", "2"),
+    ],
     "spectrum": ["--sketch", "2", "--samples", "3", "--starts", "2", "--steps", "6"],
     "asymmetry": ["--points", "4", "--gaussian", "1", "--sign-matched", "1", "--eigenvectors", "0"],
     "shift": ["--points", "8", "--neighbours", "1"],

@@ -4,33 +4,38 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import weakref
 from dataclasses import replace
+from typing import Any
 
 import curvature_nets as nets
 import numpy as np
 import pytest
 import torch
 from conftest import Command, Pair
-from test_ball import trust_region
+from test_ball import corners, trust_region
 from torch import Tensor, nn
 
 from analyses import sharpness
+from landscape import nearby as nearby_module
 from landscape.checkpoint import Checkpoint
+from landscape.chunks import chunks
 from landscape.curvature import dense_hessian
 from landscape.errors import UsageError
-from landscape.nearby import Nearby, average_rise, direction
+from landscape.nearby import Nearby, average_rise, direction, normal
 from landscape.pacbayes import complexity
 from landscape.problem import Problem
 from landscape.rescaling import rescaled
 from landscape.scaling import length, scaling
 from landscape.split import Split
 from landscape.surface import Surface
-from landscape.surroundings import chunks
 from landscape.task import SquaredError
 from landscape.vector import layout_of
 
-FINE = sharpness.Options(radii="0.1,1", relative="0.05", steps=2000, tol=1e-10, pairs=30, m=12)
-ROUGH = sharpness.Options(radii="0.02,0.1,0.3", relative="0.01", steps=12, pairs=3, m=20, restarts=1)
+FINE = sharpness.Options(
+    radii="0.1,1", boxes="0.1,0.5", relative="0.05", restarts=6, steps=2000, tol=1e-10, pairs=30, m=12
+)
+ROUGH = sharpness.Options(radii="0.02,0.1,0.3", boxes="0.01,0.03", relative="0.01", steps=12, pairs=3, m=20, restarts=1)
 
 
 def regression() -> Problem:
@@ -117,6 +122,29 @@ class TestQuadratic:
             assert found.average[0, r] == pytest.approx(float(each.mean()), rel=1e-10)
             assert found.average_error[0, r] == pytest.approx(float(each.std()) / math.sqrt(30), rel=1e-8)
 
+    def test_the_worst_of_a_box_is_its_highest_corner(self, line: tuple[Problem, Tensor, sharpness.Rise]) -> None:
+        problem, theta, found = line
+        g, h = slope(problem, theta), curvature(problem)
+        for name, t in (("", torch.ones_like(theta)), ("adaptive_", theta.abs())):
+            for b, rho in enumerate(found.relative if name else found.box):
+                z = rho * t * corners(5)
+                rises = z @ g + (z @ h * z).sum(1) / 2  # convex: the maximum is at a corner
+                assert getattr(found, f"{name}box_worst")[0, b] == pytest.approx(float(rises.max()), rel=1e-8)
+            assert getattr(found, f"{name}gradient_sum")[0] == pytest.approx(float((t * g).abs().sum()), rel=1e-12)
+
+    def test_the_gaussian_average_is_half_rho_squared_times_the_trace(
+        self, line: tuple[Problem, Tensor, sharpness.Rise]
+    ) -> None:
+        problem, theta, found = line
+        drawn = torch.stack([normal(5, 0, k) for k in range(FINE.pairs)])
+        for name, t in (("", torch.ones_like(theta)), ("adaptive_", theta.abs())):
+            h = t[:, None] * curvature(problem) * t
+            for b, rho in enumerate(found.relative if name else found.box):
+                mean, error = (getattr(found, f"{name}gaussian{end}")[0, b] for end in ("", "_error"))
+                assert abs(mean - rho**2 / 2 * float(torch.trace(h))) < 4 * error
+                each = rho**2 / 2 * torch.einsum("kd,de,ke->k", drawn, h, drawn)
+                assert mean == pytest.approx(float(each.mean()), rel=1e-9)
+
     def test_m_sharpness_is_the_mean_of_independent_runs_on_the_chunks(
         self, line: tuple[Problem, Tensor, sharpness.Rise]
     ) -> None:
@@ -175,6 +203,8 @@ class TestLimits:
                 problem, *(trained(problem, s, str(s)) for s in range(3)), options=replace(ROUGH, batchnorm=by)
             )
             assert (np.diff(found.worst) >= 0).all()
+            assert (np.diff(found.box_worst) >= 0).all()
+            assert (found.box_climbs.max(-1) == found.box_worst).all()
             assert (found.worst >= 0).all()
             assert (found.chunked >= found.worst * (1 - 1e-12)).all()
             assert (found.climbs.max(-1) == found.worst).all()
@@ -188,11 +218,13 @@ class TestRescaling:
         point = trained(problem, 0, "a")
         found = measured(problem, point, options=replace(ROUGH, rescale=factor, steps=60, tol=1e-6))
         assert found.names == ("a", f"a ×{factor:g}")
-        for name in ("worst", "average", "eigenvalue", "adaptive_eigenvalue", "adaptive_gradient_norm"):
+        plain = "worst", "average", "box_worst", "gaussian", "eigenvalue"
+        for name in (*plain, "adaptive_eigenvalue", "adaptive_gradient_norm"):
             one, other = getattr(found, name)
             change = np.abs(other / one - 1)
             assert change.max() <= 1e-5 if name.startswith("adaptive") else change.min() > 0.05, name
-        for name in ("adaptive_worst", "adaptive_average", "length", "loss", "error"):
+        boxes = "adaptive_box_worst", "adaptive_gaussian", "adaptive_gradient_sum"
+        for name in ("adaptive_worst", "adaptive_average", "length", "loss", "error", *boxes):
             one, other = getattr(found, name)
             assert other == pytest.approx(one, rel=1e-5), name
 
@@ -208,7 +240,8 @@ class TestRescaling:
         for by in ("recalibrated", "stored", "train"):
             options = replace(ROUGH, rescale=5.0, batchnorm=by, radii="0.1", restarts=0, steps=6, m=0)
             found = measured(problem, trained(problem, 0, "a"), options=options)
-            for name in ("adaptive_worst", "adaptive_average", "adaptive_eigenvalue", "loss"):
+            boxes = "adaptive_box_worst", "adaptive_gaussian"
+            for name in ("adaptive_worst", "adaptive_average", "adaptive_eigenvalue", "loss", *boxes):
                 assert getattr(found, name)[1] == pytest.approx(getattr(found, name)[0], rel=1e-5), (by, name)
             assert np.abs(found.eigenvalue[1] / found.eigenvalue[0] - 1) > 0.05
 
@@ -311,13 +344,34 @@ class TestConduct:
             state = [t.clone() for t in (*model.parameters(), *model.buffers())]
             random, modes = torch.get_rng_state(), [m.training for m in model.modules()]
             nearby = Nearby(surface.flat, surface.objective(), batchnorm)  # type: ignore[arg-type]
-            average_rise(nearby, 0.1, 2, 0, surface.flat.theta)
+            average_rise(nearby, 0.1, 2, lambda number: torch.full_like(surface.flat.theta, number + 1.0))  # noqa: B023
             nearby(torch.ones_like(surface.flat.theta))
             with pytest.raises(RuntimeError):
                 nearby(torch.ones(3))
             assert all(torch.equal(a, b) for a, b in zip((*model.parameters(), *model.buffers()), state, strict=True))
             assert torch.equal(torch.get_rng_state(), random)
             assert [m.training for m in model.modules()] == modes
+
+    def test_one_random_step_is_held_at_a_time_however_many_are_drawn(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        problem, drawn, most = regression(), list[weakref.ref[Tensor]](), [0]
+
+        def watch(name: str) -> None:
+            call = getattr(nearby_module, name)
+
+            def watched(*args: Any) -> Tensor:
+                made: Tensor = call(*args)
+                drawn.append(weakref.ref(made))
+                most[0] = max(most[0], sum(each() is not None for each in drawn))
+                return made
+
+            monkeypatch.setattr(nearby_module, name, watched)
+
+        watch("direction")
+        watch("normal")
+        options = replace(ROUGH, radii="0.1", boxes="0.1", restarts=12, pairs=12, steps=2, m=0)
+        measured(problem, start(problem), options=options)
+        assert len(drawn) > 100
+        assert most[0] <= 2  # the one before lives until its successor is made
 
     def test_checkpoints_are_not_changed(self) -> None:
         problem = nets.problem()
@@ -354,6 +408,13 @@ class TestConduct:
         problem = clouds()
         small = measured(problem, trained(problem, 0, "a"), options=replace(ROUGH, batch_size=7))
         assert small.worst[0] == pytest.approx(clouded.worst[0], rel=1e-6)
+
+    def test_the_boxes_are_told_in_lines_and_rows(self, clouded: sharpness.Rise) -> None:
+        told = [line for line in sharpness.listing(clouded) if " box ±" in line]
+        assert len(told) == 4  # in theta and relative, at two checkpoints
+        rows = [row for row in sharpness.table(clouded).rows if str(row[2]).endswith("box")]
+        assert [row[4] for row in rows[:3]] == [*clouded.box_worst[0], *clouded.adaptive_box_worst[0]]
+        assert {len(row) for row in sharpness.table(clouded).rows} == {len(sharpness.table(clouded).columns)}
 
     @pytest.mark.parametrize("text", ["", "a", "0.1,-1", "0", "nan", "1,,2", "inf"])
     def test_radii_that_are_none_are_refused(self, text: str) -> None:
@@ -399,7 +460,8 @@ class TestWords:
         assert "Test losses are equal" in told
 
     def test_copies_stand_beside_the_originals_and_in_no_ranking(self, run: Command, pair: Pair) -> None:
-        quick = ["--radii", "0.05", "--relative", "0.002", "--restarts", "0", "--steps", "3", "--pairs", "2"]
+        radii = ["--radii", "0.05", "--boxes", "0.001", "--relative", "0.002"]
+        quick = [*radii, "--restarts", "0", "--steps", "3", "--pairs", "2"]
         done = run(
             "sharpness", pair.paths[0], "--rescale", "2", *quick, "--m", "0", "--examples", "100", "--force", "--quiet"
         )

@@ -1,4 +1,4 @@
-"""A plane that is stopped or killed keeps its points and comes to the same arrays; points of two jobs never mix."""
+"""What is stopped or killed keeps its points and comes to the same arrays; points of two jobs never mix."""
 
 from __future__ import annotations
 
@@ -8,13 +8,17 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
+import curvature_nets as nets
 import numpy as np
 import pytest
 from conftest import Command
 
+from analyses import interpolate
 from landscape import store
 from landscape.errors import InputError, InterruptedRun, UsageError
+from landscape.interpolation import Interpolation
 from landscape.plane import Plane
 from landscape.result import equal
 from landscape.unfinished import Unfinished, record, records
@@ -81,34 +85,49 @@ def test_a_signal_is_said_with_what_is_kept(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def network(run: Command, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("network") / "a.pt"
-    assert run("train", "digits/mlp", "--epochs", "3", "--out", out, "-q").exit_code == 0
-    return out
+def networks(run: Command, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    place = tmp_path_factory.mktemp("networks")
+    made = place / "a.pt", place / "b.pt"
+    for seed, out in enumerate(made):
+        done = run("train", "digits/mlp", "--epochs", "3", "--set", f"seed={seed}", "--out", out, "-q")
+        assert done.exit_code == 0, done.output
+    return made
 
 
-def words(network: Path, out: Path) -> list[str]:
-    return ["plane", str(network), "--axes", "eigenvectors", "--grid", "30x15", "--out", str(out), "-q"]
+POINTS = {"plane": 450, "interpolate": 90}
+KINDS = {"plane": Plane, "interpolate": Interpolation}
+
+
+def words(kind: str, networks: tuple[Path, Path], out: Path) -> list[str]:
+    if kind == "plane":
+        return ["plane", str(networks[0]), "--axes", "eigenvectors", "--grid", "30x15", "--out", str(out), "-q"]
+    fine = ["--tolerance", "1e-6", "--most", str(POINTS[kind])]
+    return ["interpolate", *map(str, networks), *fine, "--out", str(out), "-q"]
 
 
 @pytest.fixture(scope="module")
-def whole(run: Command, network: Path) -> Plane:
-    out = network.with_name("whole.h5")
-    assert run(*words(network, out)).exit_code == 0
-    return store.load(out, Plane)
+def whole(run: Command, networks: tuple[Path, Path]) -> dict[str, Any]:
+    found = {}
+    for kind, result in KINDS.items():
+        out = networks[0].with_name(f"whole.{kind}.h5")
+        assert run(*words(kind, networks, out)).exit_code == 0
+        found[kind] = store.load(out, result)
+    return found
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
-def test_a_stopped_plane_resumes_to_the_same_arrays(
-    run: Command, network: Path, whole: Plane, tmp_path: Path, number: signal.Signals
-) -> None:
-    out = tmp_path / "plane.h5"
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_stopped_run_resumes_to_the_same_arrays(
+    run: Command, networks: tuple[Path, Path], whole: dict[str, Any], tmp_path: Path, kind: str,
+    number: signal.Signals,
+) -> None:  # fmt: skip
+    out = tmp_path / "result.h5"
     code = "import sys; from cli.main import landscape; sys.argv[0] = 'landscape'; landscape()"
     running = subprocess.Popen(
-        [sys.executable, "-c", code, *words(network, out)],
+        [sys.executable, "-c", code, *words(kind, networks, out)],
         stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
     )  # fmt: skip
-    points = tmp_path / "plane.h5.state" / "points.bin"
+    points = tmp_path / "result.h5.state" / "points.bin"
     deadline = time.monotonic() + 200
     while not points.exists():
         assert running.poll() is None, running.communicate()
@@ -124,14 +143,43 @@ def test_a_stopped_plane_resumes_to_the_same_arrays(
     assert not out.exists()
     kept = points.read_bytes()
     found, _ = records(kept)
-    assert 0 < len(found) < 450
+    assert 0 < len(found) < POINTS[kind]
     if number == signal.SIGTERM:
-        done = run(*words(network, out))
+        done = run(*words(kind, networks, out))
         assert done.exit_code == 2
         assert "--resume" in done.stderr
         assert points.read_bytes() == kept
-        assert "grid" in run(*words(network, out), "--resume", "--grid", "3x3").stderr
-    done = run(*words(network, out), "--resume")
+        changed = {"plane": ("--grid", "3x3"), "interpolate": ("--points", "7")}[kind]
+        assert changed[0].removeprefix("--") in run(*words(kind, networks, out), "--resume", *changed).stderr
+    done = run(*words(kind, networks, out), "--resume")
     assert done.exit_code == 0, done.output
-    assert equal(store.load(out, Plane), whole)
-    assert [path.name for path in tmp_path.iterdir()] == ["plane.h5"]
+    assert equal(store.load(out, KINDS[kind]), whole[kind])
+    assert [path.name for path in tmp_path.iterdir()] == ["result.h5"]
+
+
+@pytest.mark.parametrize("options", [{}, {"slopes": False}, {"points": 9}, {"precision": "bf16", "tolerance": 0.5}])
+def test_a_line_stopped_after_any_number_of_points_chooses_the_same_ones(
+    tmp_path: Path, options: dict[str, Any]
+) -> None:
+    problem = nets.problem()
+    ends = nets.point(problem, 0), nets.point(problem, 1)
+    chosen = interpolate.Options(**({"most": 22, "tolerance": 1e-6, "high": 1.5} | options))
+    whole = interpolate.compute(problem, *ends, options=chosen)
+    last = 0
+    for turn in range(30):
+        stops: list[int] = []
+
+        def after_five(done: int, most: int, text: str, stops: list[int] = stops, turn: int = turn) -> None:
+            stops.extend([signal.SIGTERM] * (done > 5 * turn + 4))
+
+        state = Unfinished(tmp_path / "s", JOB, stops, resume=True)
+        try:
+            found = interpolate.compute(problem, *ends, options=chosen, progress=after_five, rest=state)
+        except InterruptedRun:
+            assert len(state.points) > last
+            last = len(state.points)
+            continue
+        assert turn > 0
+        assert equal(found, whole)
+        return
+    raise AssertionError("it never ended")

@@ -1,0 +1,112 @@
+"""The figure of lines: error above, loss below on a log axis; train red, test blue, thin lines for single seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from landscape.binomial import wilson
+from landscape.interpolation import SPLITS, Interpolation, curve_of
+from landscape.result import Array
+from landscape.style import NEUTRAL, TEST, TRAIN, layout, plain
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+
+def draw(results: Sequence[Interpolation], ends: Sequence[str]) -> Figure:
+    """Draw lines, one for each seed.
+
+    Args:
+        results: The lines.
+        ends: What stands at α = 0 and at α = 1.
+
+    Returns:
+        The figure.
+    """
+    from plotly.subplots import make_subplots
+
+    drawn = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.06)
+    for s, name in enumerate(SPLITS):
+        _draw_split(drawn, 1, [_errors(r, s) for r in results], name)
+        _draw_band(drawn, results, s)
+        _draw_split(drawn, 2, [_losses(r, s) for r in results], name)
+    for place, end in enumerate(ends):
+        drawn.add_vline(x=place, line={"color": NEUTRAL, "dash": "dot", "width": 1})
+        drawn.add_annotation(
+            x=place,
+            y=1.0,
+            yref="paper",
+            yanchor="bottom",
+            text=plain(end),
+            showarrow=False,
+            xanchor=("right", "left")[place],
+        )
+    layout(drawn, ("", "α"), ("error", "loss (nats)"), log=("y2",), height=560, hover="x unified")
+    drawn.update_yaxes(tickformat=".0%", rangemode="tozero", row=1, col=1)
+    return drawn
+
+
+Drawn = tuple[Array, Callable[[Array], Array]]
+"""Measured places, and the values of a curve at any place."""
+
+
+def _errors(result: Interpolation, s: int) -> Drawn:
+    """Straight lines between measured errors."""
+    known = np.isfinite(result.error[s])
+    x, y = result.alpha[known], result.error[s, known]
+    return x, lambda at: np.interp(at, x, y, left=np.nan, right=np.nan)
+
+
+def _losses(result: Interpolation, s: int) -> Drawn:
+    """The curve through the measured losses."""
+    known = np.isfinite(result.loss[s])
+    curve = curve_of(result.alpha, result.loss[s], result.slope if s == 0 else None)
+    return result.alpha[known], curve or (lambda at: np.interp(at, result.alpha[known], result.loss[s, known]))
+
+
+def _between(places: Sequence[Array], smooth: bool) -> Array:
+    """All measured places, for a smooth curve with an even grid among them."""
+    x = np.unique(np.concatenate(places))
+    return np.union1d(x, np.linspace(x[0], x[-1], 241)) if smooth and len(x) else x
+
+
+def _draw_split(drawn: Figure, row: int, curves: Sequence[Drawn], name: str) -> None:
+    line = {"color": TRAIN if name == "train" else TEST, "dash": "solid" if name == "train" else "dash"}
+    several, smooth = len(curves) > 1, row == 2
+    for run, (x, curve) in enumerate(curves):
+        at = _between([x], smooth)
+        drawn.add_scatter(
+            x=at, y=curve(at), mode="lines", line={**line, "width": 1 if several else 2}, name=name, legendgroup=name,
+            opacity=0.45 if several else 1, showlegend=row == 1 and run == 0 and not several,
+            hoverinfo="skip" if several else None, row=row, col=1,
+        )  # fmt: skip
+        if not several:
+            drawn.add_scatter(
+                x=x, y=curve(x), mode="markers", marker={"color": line["color"], "size": 5}, legendgroup=name,
+                showlegend=False, hoverinfo="skip", row=row, col=1,
+            )  # fmt: skip
+    if several:
+        at = _between([x for x, _ in curves], smooth)
+        drawn.add_scatter(
+            x=at, y=np.mean([curve(at) for _, curve in curves], axis=0), mode="lines", line={**line, "width": 3},
+            name=f"{name}, mean of {len(curves)}", legendgroup=name, showlegend=row == 1, row=row, col=1,
+        )  # fmt: skip
+
+
+def _draw_band(drawn: Figure, results: Sequence[Interpolation], s: int) -> None:
+    """The 95 % interval of the mean error over seeds, for the examples of one split."""
+    if not results[0].classifies:
+        return
+    curves = [_errors(r, s) for r in results]
+    at = _between([x for x, _ in curves], smooth=False)
+    mean = np.mean([curve(at) for _, curve in curves], axis=0)
+    at, mean = at[np.isfinite(mean)], mean[np.isfinite(mean)]
+    low, high = wilson(mean, int(results[0].examples[s]))
+    drawn.add_scatter(
+        x=np.concatenate([at, at[::-1]]), y=np.concatenate([high, low[::-1]]), fill="toself", mode="none",
+        fillcolor=(TRAIN, TEST)[s], opacity=0.15, legendgroup=SPLITS[s], showlegend=False, hoverinfo="skip",
+        row=1, col=1,
+    )  # fmt: skip
