@@ -118,7 +118,7 @@ def _distinct(stored: Sequence[Stored]) -> tuple[list[Stored], list[str]]:
 
 
 def _terms(one: Stored) -> dict[str, str]:
-    """All that must agree for two results to be runs of one experiment: everything but the seeds of what is random."""
+    """All that must agree for two results to be runs of one experiment: what was given but the seeds of chance."""
     p = one.provenance
     options = {k: v for k, v in p.options.items() if k != "seed" or p.inputs}  # of checkpoints, training is random
     trained = [{k: v for k, v in settings.items() if k != "seed"} for settings in p.trained.values()]
@@ -126,7 +126,7 @@ def _terms(one: Stored) -> dict[str, str]:
     names = labels(tuple(p.trained), methods)  # methods where they tell: files of several seeds differ in name
     settings = {f"{k} of {name}": v for name, each in zip(names, trained, strict=True) for k, v in each.items()}
     terms = {"problem": _short(p.problem), "data": p.data[:8], "dtype": p.dtype, **options, **settings}
-    return {key: str(value) for key, value in terms.items()}
+    return {key: str(value) for key, value in terms.items() if value is not None}
 
 
 def _groups(stored: Sequence[Stored]) -> dict[str, list[Stored]]:
@@ -138,7 +138,7 @@ def _groups(stored: Sequence[Stored]) -> dict[str, list[Stored]]:
     for (label, _), group in groups.items():
         rivals = [_terms(other[0]) for (name, _), other in groups.items() if name == label]
         own = _terms(group[0])
-        apart = [f"{key} {own.get(key)}" for key in own if len({terms.get(key) for terms in rivals}) > 1]
+        apart = [f"{key} {own[key]}" for key in own if len({terms.get(key) for terms in rivals}) > 1]
         named[f"{label} ({', '.join(apart[:3])})" if apart else label] = group
     return named
 
