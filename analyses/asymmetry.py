@@ -208,10 +208,13 @@ def compute(
     from landscape.metric import metric, same_sign, shares
     from landscape.null import FAMILIES, rise_ratios
     from landscape.ray import stand
+    from landscape.surface import Surface
 
     here, toward = checkpoints[0], checkpoints[1] if len(checkpoints) > 1 else None
     part = _part(problem, options)
-    surface, wide = (_surface(part, options, device, name) for name in (dtype, _other(dtype)))
+    surface, wide = (
+        Surface(part, batch_size=options.batch_size, device=device, dtype=kind) for kind in (dtype, _other(dtype))
+    )
     measured = metric(options.metric, here.theta, here.layout)
     terms = _terms(problem, here, measured, options)
     surface.at(here)
@@ -302,14 +305,6 @@ def _part(problem: Problem, options: Options) -> Problem:
     if not options.examples:
         return problem
     return replace(problem, train=problem.train.sample(options.examples, options.seed))
-
-
-def _surface(problem: Problem, options: Options, device: str, dtype: str) -> Surface:
-    import torch
-
-    from landscape.surface import Surface
-
-    return Surface(problem, batch_size=options.batch_size, device=device, dtype=getattr(torch, dtype))
 
 
 def _terms(problem: Problem, here: Checkpoint, measured: Metric, options: Options) -> Terms:

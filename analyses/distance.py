@@ -15,7 +15,7 @@ import numpy as np
 
 from landscape.errors import UsageError
 from landscape.options import option
-from landscape.result import Array, quantity
+from landscape.result import SPLITS, Array, quantity
 from landscape.training.methods import labels
 from landscape.types import Progress, Work, quiet
 from landscape.wording import number, percent, seeds, spread
@@ -102,7 +102,6 @@ class Distance:
 
 
 Result = Distance
-SPLITS = ("train", "test")
 
 
 def compute(
@@ -129,22 +128,20 @@ def compute(
     Raises:
         UsageError: If there are fewer than two checkpoints.
     """
-    import torch
-
-    from landscape import barrier, similarity, stem
+    from landscape import similarity, stem
     from landscape.surface import Surface
 
     if len(checkpoints) < 2:
         raise UsageError(f"a distance is between 2 checkpoints or more, got {len(checkpoints)}", EXAMPLE)
     stems = stem.stems(problem, checkpoints, options.stem)  # a file that cannot be read is said before the work
-    surface = Surface(problem, batch_size=options.batch_size, device=device, dtype=getattr(torch, dtype))
+    surface = Surface(problem, batch_size=options.batch_size, device=device, dtype=dtype)
     m = len(checkpoints)
     pairs = list(combinations(range(m), 2))
     seen, ends = [], []
     for i, checkpoint in enumerate(checkpoints):
         surface.at(checkpoint)
         seen.append(similarity.look(surface))
-        ends.append(barrier.scores(surface))
+        ends.append(surface.scores())
         progress(i + 1, m + len(pairs), checkpoint.name)
     between: dict[str, Array] = {key: np.full((m, m, *shape), np.nan) for key, shape in _PAIRED.items()}
     for i in range(m):

@@ -18,9 +18,9 @@ import numpy as np
 
 from landscape.binomial import wilson
 from landscape.errors import UsageError
-from landscape.interpolation import OK, SPLITS, STATUS, Interpolation, collect, curve_of
+from landscape.interpolation import OK, STATUS, Interpolation, collect, curve_of
 from landscape.options import option
-from landscape.result import Array
+from landscape.result import SPLITS, Array
 from landscape.training.methods import labels
 from landscape.types import Progress, Work, quiet
 from landscape.wording import number, percent, seeds, spread
@@ -124,15 +124,13 @@ def compute(
     Raises:
         UsageError: If there are not two checkpoints, or a block of data does not fit into memory.
     """
-    import torch
-
     from landscape.line import Line, check_memory
     from landscape.surface import Surface
 
     if len(checkpoints) != 2:
         raise UsageError(f"a line goes through 2 checkpoints, got {len(checkpoints)}", EXAMPLE)
     a, b = checkpoints
-    surface = Surface(problem, batch_size=options.batch_size, device=device, dtype=getattr(torch, dtype))
+    surface = Surface(problem, batch_size=options.batch_size, device=device, dtype=dtype)
     line = Line(surface, a, b, options.batchnorm, block=options.block)
     check_memory(line, options.slopes)
     gap = float("nan")

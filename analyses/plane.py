@@ -20,7 +20,7 @@ import numpy as np
 from landscape.errors import UsageError
 from landscape.options import option
 from landscape.plane import Plane, before, span
-from landscape.result import Array
+from landscape.result import SPLITS, Array
 from landscape.types import Progress, Work, quiet
 from landscape.wording import number, percent, seeds, spread
 
@@ -124,10 +124,10 @@ def compute(
         UsageError: If the checkpoints span no such plane, or a range cannot be found.
         InterruptedRun: If a signal asked to stop; the finished points are in `rest`.
     """
-    from landscape.sheet import SPLITS
+    from landscape.surface import Surface
 
     kind = options.axes or ("random" if len(checkpoints) == 1 else "checkpoints")
-    surface = _surface(problem, options, device, dtype)
+    surface = Surface(problem, batch_size=options.batch_size, device=device, dtype=dtype)
     sheet, x, y = _laid(kind, surface, checkpoints, options, progress, rest)
     axes = sheet.axes
     place, off = axes.coordinates(checkpoints)
@@ -160,14 +160,6 @@ def compute(
         share=axes.share,
         eigenvalue=axes.eigenvalue,
     )
-
-
-def _surface(problem: Problem, options: Options, device: str, dtype: str) -> Surface:
-    import torch
-
-    from landscape.surface import Surface
-
-    return Surface(problem, batch_size=options.batch_size, device=device, dtype=getattr(torch, dtype))
 
 
 def _laid(

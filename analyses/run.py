@@ -187,11 +187,9 @@ def estimate(
     Returns:
         Work in words, passes over the data, seconds, and bytes held beside the data: in vectors, in gradient graphs.
     """
-    import torch
-
     from landscape.surface import Surface
 
-    surface = Surface(problem, batch_size=options.batch_size, device=device, dtype=getattr(torch, dtype))
+    surface = Surface(problem, batch_size=options.batch_size, device=device, dtype=dtype)
     surface.at(checkpoints[0])
     began = time.perf_counter()
     float(surface.score("test").loss)

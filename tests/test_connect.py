@@ -11,7 +11,6 @@ from conftest import Pair
 from torch import Tensor, nn
 
 from analyses import connect
-from landscape import barrier
 from landscape.checkpoint import Checkpoint
 from landscape.curve import SHAPES, Curve, bend, slope, weights
 from landscape.errors import DivergedError, UsageError
@@ -125,7 +124,7 @@ def test_ends_of_curve_and_line_are_the_checkpoints_and_equal_arguments_give_equ
     surface = Surface(pair.problem)
     for place, end in ((0, pair.checkpoints[0]), (-1, pair.checkpoints[1])):
         surface.at(end)
-        loss, error = barrier.scores(surface)
+        loss, error = surface.scores()
         for on in ("curve", "line"):
             assert np.array_equal(getattr(one, f"{on}_loss")[:, place], loss)
             assert np.array_equal(getattr(one, f"{on}_error")[:, place], error)
