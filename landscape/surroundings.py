@@ -41,7 +41,8 @@ def measure(surface: Surface, rules: Rules) -> Iterator[dict[str, Any]]:
     objective, flat = rules.objective(surface), surface.flat
     hessian = HessianOperator(objective, rules.mode)
     check_determinism(hessian)
-    yield _scores(surface) | {"norm": float(torch.linalg.vector_norm(flat.theta.double()))}
+    loss, error = surface.scores()
+    yield {"loss": loss, "error": error, "norm": float(torch.linalg.vector_norm(flat.theta.double()))}
     plain = Nearby(flat, objective, rules.mode)
     peaks, found = _ball(plain, hessian, rules.radius, rules)
     yield found | _told(plain, peaks, len(surface.problem.train), rules)
@@ -58,11 +59,6 @@ def measure(surface: Surface, rules: Rules) -> Iterator[dict[str, Any]]:
         made += nearby.evaluations
     named = {key: key if key == "length" else f"adaptive_{key}" for key in adaptive[0]}
     yield {name: np.stack([each[key] for each in adaptive]) for key, name in named.items()} | {"evaluations": made}
-
-
-def _scores(surface: Surface) -> dict[str, Array]:
-    scores = [surface.score(name) for name in ("train", "test")]
-    return {key: np.array([float(getattr(score, key)) for score in scores]) for key in ("loss", "error")}
 
 
 def _ball(nearby: Nearby, hessian: HessianOperator, radii: Array, rules: Rules) -> tuple[list[Peak], dict[str, Array]]:
