@@ -20,15 +20,16 @@ from conftest import Command
 
 from analyses.pages import read
 from analyses.studies import reading
-from analyses.studies.claims import FAILS, HOLDS, OPEN, judge
+from analyses.studies.claims import judge
 from analyses.studies.drawing import front
 from analyses.studies.execute import present
 from analyses.studies.node import Training
 from analyses.studies.plan import Graph, plan
 from analyses.studies.shard import share
-from analyses.studies.table import KINDS, TESTS, Claim, Drawing, Question, Scale
+from analyses.studies.table import KINDS, TESTS, Drawing, Hypothesis, Question, Scale
 from analyses.studies.table import Training as Training_
 from landscape import checkpoint as checkpoints
+from landscape.claim import FAILS, HOLDS, OPEN
 from landscape.result import equal
 
 STUDY = """
@@ -250,9 +251,9 @@ def test_a_run_that_diverges_is_a_finding_and_the_rest_goes_on(run: Command, tmp
 def verdicts(values: list[float], **more: object) -> tuple[str, int | None, float]:
     """A claim on numbers that are given, by way of a study without trainings."""
     from analyses.studies.claims import _judge, _verdict
-    from analyses.studies.table import Claim
+    from analyses.studies.table import Hypothesis
 
-    claim = Claim("c", "", "", "", "", "", **{"test": "less", **more})  # type: ignore[arg-type]
+    claim = Hypothesis("c", "", "", "", "", "", **{"test": "less", **more})  # type: ignore[arg-type]
     found = _judge(claim, [np.array(v) for v in values], [], True)
     tested = _verdict(claim, "", len(values), found, found.p, 1)
     return tested.verdict, tested.seeds_needed, tested.p
@@ -388,7 +389,7 @@ def test_the_example_of_the_documentation_runs(run: Command, tmp_path: Path) -> 
     done = run("study", tmp_path / "mine.toml", "--out", tmp_path / "out", *words)
     assert done.exit_code == 0, done.output
     assert "The distance from SGD grows with ρ: holds" in done.stdout
-    for cls in (Scale, Training_, Question, Claim, Drawing):
+    for cls in (Scale, Training_, Question, Hypothesis, Drawing):
         for field in dataclasses.fields(cls):
             assert f"`{field.name}`" in text or field.name in {"name"}, f"{cls.__name__}.{field.name} is not documented"
     assert all(f"`{test}`" in text for test in TESTS)
