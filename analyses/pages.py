@@ -16,7 +16,7 @@ import numpy as np
 from analyses import REGISTRY, Analysis, evaluate, experiments, named
 from analyses.experiments import Experiment
 from analyses.experiments.view import View
-from landscape import store
+from landscape import claim, store
 from landscape.errors import InputError
 from landscape.report import Finding, Page, Panel, Section, Table
 from landscape.result import Provenance
@@ -145,19 +145,21 @@ def _groups(stored: Sequence[Stored]) -> dict[str, list[Stored]]:
 
 def _panels(label: str, group: Sequence[Stored]) -> list[Panel]:
     """One panel for each view of the results; an analysis has one."""
-    analysis, results = group[0].analysis, [s.result for s in group]
+    analysis: Any = group[0].analysis
+    results = [s.result for s in group]
     answer, detail = analysis.words(*results)
     about = group[0].provenance
     rule = next((r.batchnorm for r in results if hasattr(r, "batchnorm")), "")
     caption = analysis.CAPTION + (f" BatchNorm statistics: {rule}." if rule else "")
-    views = getattr(analysis, "views", lambda *results: (View("", analysis.figure(*results), caption),))(*results)
+    toy = analysis in experiments.EXPERIMENTS
+    views = analysis.views(*results) if toy else (View("", analysis.figure(*results), caption),)
     first = Panel(
         title=": ".join(filter(None, (label, views[0].title))),
         figure=views[0].figure,
         caption=views[0].caption,
         command="\n".join(s.provenance.command for s in group),
         summary=f"{answer}. {detail}." if detail else f"{answer}.",
-        data=None if hasattr(analysis, "claims") else analysis.table(*results),
+        data=None if toy else analysis.table(*results),  # claims stand above
         source={
             "files": ", ".join(str(s.path) for s in group),
             "options": ", ".join(f"{key} = {value}" for key, value in about.options.items()),
@@ -179,9 +181,12 @@ def _checkpoints(stored: Sequence[Stored]) -> list[Table]:
 
 def _claims(stored: Sequence[Stored]) -> list[Table]:
     """What is claimed beside what was found, of every experiment."""
-    asked = [s for e in experiments.EXPERIMENTS for s in stored if s.analysis is e]  # in the order of the sections
-    groups = _groups(asked)
-    return [replace(g[0].analysis.table(*(s.result for s in g)), title=label) for label, g in groups.items()]
+    found = []
+    for asked in experiments.EXPERIMENTS:  # in the order of the sections
+        for label, group in _groups([s for s in stored if s.analysis is asked]).items():
+            results = [s.result for s in group]
+            found.append(claim.table(asked.claims(*results), asked.note(*results), label))
+    return found
 
 
 def _short(spec: str) -> str:

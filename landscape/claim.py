@@ -67,11 +67,9 @@ def pooled(values: Sequence[Array], errors: Sequence[Array]) -> tuple[Array, Arr
     return np.mean(values, axis=0), np.sqrt(np.sum(np.square(errors), axis=0)) / len(values)
 
 
-def table(claims: Sequence[Claim], note: str = "") -> Table:
+def table(claims: Sequence[Claim], note: str, title: str = "Claimed and found") -> Table:
     """Claims as a table of a report: claimed | found | verdict."""
     from landscape.report import Table
 
     columns = ("claim", "claimed", "found", "verdict", "where it is made")
-    return Table(
-        "Claimed and found", columns, tuple((c.text, c.claimed, c.found, c.verdict, c.place) for c in claims), note
-    )
+    return Table(title, columns, tuple((c.text, c.claimed, c.found, c.verdict, c.place) for c in claims), note)

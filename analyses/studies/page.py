@@ -15,6 +15,7 @@ from analyses.studies.claims import LEVEL, Tested
 from analyses.studies.plan import Graph
 from analyses.studies.table import Drawing
 from landscape.claim import Claim
+from landscape.claim import table as claimed
 from landscape.report import Page, Panel, Section
 
 
@@ -92,14 +93,15 @@ def _experiments(graph: Graph, stored: Mapping[str, Stored], command: str) -> tu
             if not results or question.show is False:
                 continue
             answer, detail = experiment.words(*results)
-            drawn = experiment.views(*results)
-            anchor = _anchor(question.id, i)
+            drawn, anchor = experiment.views(*results), _anchor(question.id, i)
+            found = experiment.claims(*results)
+            data = claimed(found, experiment.note(*results))
             panels += [
                 Panel(title, figure, caption, command, f"{answer}. {detail}" if n == 0 else "",
-                      experiment.table(*results) if n == 0 else None, anchor=f"{anchor}-{n}" if n else anchor)
+                      data if n == 0 else None, anchor=f"{anchor}-{n}" if n else anchor)
                 for n, (title, figure, caption) in enumerate(drawn)
             ]  # fmt: skip
-            claims += [dataclasses.replace(claim, anchor=anchor) for claim in experiment.claims(*results)]
+            claims += [dataclasses.replace(each, anchor=anchor) for each in found]
         sections.append(Section(experiment.TITLE, experiment.QUESTION, panels=tuple(panels)))
     return sections, claims
 
