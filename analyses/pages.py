@@ -6,6 +6,7 @@ Results of one analysis with the same label are runs of one experiment and share
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -97,9 +98,15 @@ def _finding(analysis: Analysis | Experiment, groups: dict[str, list[Stored]]) -
     if len(told) == 1:
         return Finding(analysis.QUESTION, *next(iter(told.values())))
     answers = {answer for answer, _ in told.values()}
-    lines = [answer if "'s valley" in answer else f"{label}: {answer}" for label, (answer, _) in told.items()]
+    lines = [answer if _names_all(label, answer) else f"{label}: {answer}" for label, (answer, _) in told.items()]
     answer = f"{answers.pop()} ({', '.join(told)})" if len(answers) == 1 else "\n".join(lines)
     return Finding(analysis.QUESTION, answer, "\n".join(f"{label}: {detail}" for label, (_, detail) in told.items()))
+
+
+def _names_all(label: str, answer: str) -> bool:
+    """Whether an answer names all that its label names, so that it can stand without it."""
+    names = re.split(r" [|→] ", label)
+    return all(re.search(rf"(?<![\w→-]){re.escape(name)}(?![\w→-])", answer) for name in names)
 
 
 def _distinct(stored: Sequence[Stored]) -> tuple[list[Stored], list[str]]:

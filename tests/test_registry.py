@@ -172,6 +172,19 @@ def test_titles_name_the_options_that_were_given_and_no_others(results: dict[str
     assert titles == ["SGD | SGD→SAM (low -1.0, high 2.0)", "SGD | SGD→SAM"]
 
 
+def test_an_answer_stands_without_its_label_where_it_names_all_of_it(results: dict[str, Path]) -> None:
+    one = read(results["asymmetry"])
+    names = {"names": ("sgd", "psam"), "methods": ("sgd", "psam")}
+    other = replace(one, result=replace(one.result, **names), provenance=replace(one.provenance, inputs={"sgd": "x"}))
+    told = page([one, other]).findings[0].answer.splitlines()
+    assert len(told) == 2
+    assert not any(line.startswith("SGD →") for line in told)
+    mlp = replace(one, provenance=replace(one.provenance, problem="digits/mlp", inputs={"sgd": "v"}))
+    alone = replace(mlp, result=replace(one.result, **names, log_ratio=one.result.log_ratio * 2))
+    told = page([one, replace(one, provenance=mlp.provenance), alone]).findings[0].answer
+    assert "SGD → SGD→SAM (problem digits/mlp)" in told  # the answer does not name the problem
+
+
 def test_a_report_of_very_different_results_is_still_a_report(results: dict[str, Path], run: Command) -> None:
     out = results["distance"].with_name("mixed.html")
     extra = results["distance"].with_name("one.h5")
