@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import re
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +13,7 @@ import pytest
 import torch
 from browser import chromium, visit
 from conftest import Command
+from stopping import stop
 
 from analyses.pages import read
 from analyses.studies import reading
@@ -212,19 +209,7 @@ def test_a_study_that_was_stopped_goes_on_to_the_same_weights(run: Command, tmp_
     text = STUDY.replace("epochs = 4", "epochs = 40, evaluations = 20").replace("seeds = 2", "seeds = 1")
     (tmp_path / "small.toml").write_text(text)
     words = ["study", str(tmp_path / "small.toml"), "--jobs", "1", "--quiet", "--out"]
-    code = "import sys; from cli.main import landscape; sys.argv[0] = 'landscape'; landscape()"
-    with subprocess.Popen(
-        [sys.executable, "-c", code, *words, str(tmp_path / "out")], stderr=subprocess.PIPE, text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    ) as running:  # fmt: skip
-        deadline = time.monotonic() + 200
-        while not list((tmp_path / "out").rglob("*.unfinished.pt")):
-            assert running.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.005)
-        running.send_signal(signal.SIGTERM)
-        _, told = running.communicate(timeout=200)
-    assert running.returncode == 75, told
+    told = stop([*words, tmp_path / "out"], lambda: list((tmp_path / "out").rglob("*.unfinished.pt")), signal.SIGTERM)
     assert "run the same command again" in told
     nodes = resolved(text).nodes
     assert len(present(nodes, tmp_path / "out").files) < len(nodes)
