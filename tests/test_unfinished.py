@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import Command
-from stopping import stop
 
 from landscape import store
 from landscape.errors import InputError, InterruptedRun, UsageError
@@ -100,9 +103,24 @@ def test_a_stopped_plane_resumes_to_the_same_arrays(
     run: Command, network: Path, whole: Plane, tmp_path: Path, number: signal.Signals
 ) -> None:
     out = tmp_path / "plane.h5"
+    code = "import sys; from cli.main import landscape; sys.argv[0] = 'landscape'; landscape()"
+    running = subprocess.Popen(
+        [sys.executable, "-c", code, *words(network, out)],
+        stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
     points = tmp_path / "plane.h5.state" / "points.bin"
-    told = stop(words(network, out), points.exists, number)
-    assert ("--resume" in told) == (number != signal.SIGKILL)
+    deadline = time.monotonic() + 200
+    while not points.exists():
+        assert running.poll() is None, running.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    running.send_signal(number)
+    _, told = running.communicate(timeout=200)
+    if number == signal.SIGKILL:
+        assert running.returncode == -9
+    else:
+        assert running.returncode == 75, told
+        assert "--resume" in told
     assert not out.exists()
     kept = points.read_bytes()
     found, _ = records(kept)
