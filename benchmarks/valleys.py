@@ -27,11 +27,11 @@ import torch
 from record import hardware, write
 
 from analyses import asymmetry
+from analyses.asymmetry import Asymmetry
 from analyses.pages import page, read
 from analyses.run import ask
 from analyses.sides import flat_side, null_of
 from landscape import report
-from landscape.asymmetry import Asymmetry
 from landscape.device import choose
 from landscape.opening import open_checkpoints
 from landscape.training.files import Order, train_to_file
