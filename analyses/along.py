@@ -114,7 +114,7 @@ def compute(
     rest = rest or Rest()
     if len(checkpoints) != 2:
         raise UsageError(f"a line goes through 2 checkpoints, got {len(checkpoints)}", EXAMPLE)
-    surface = Surface(problem, batch_size=options.batch_size, device=device, dtype=getattr(torch, dtype))
+    surface = Surface(problem, batch_size=options.batch_size, device=device, dtype=dtype)
     if options.batchnorm == "stored" and surface.has_batchnorm:
         raise UsageError("weights between two checkpoints have no stored statistics", "use --batchnorm recalibrated")
     a, b = checkpoints

@@ -9,27 +9,28 @@ Source: He et al. 2019, arXiv 1902.00744; thesis, definitions 2.3.1 and 3.3.1, a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar
+from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from analyses.sides import CAPTION, figure, listing, table, words
+from landscape.asymmetry import Asymmetry
 from landscape.errors import UsageError
 from landscape.options import option
-from landscape.result import Array, quantity
 from landscape.training.methods import labels
 from landscape.types import Progress, Work, quiet
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from landscape.asymmetric import Sides
     from landscape.checkpoint import Checkpoint
     from landscape.detector import Direction, Terms
     from landscape.metric import Metric
     from landscape.problem import Problem
+    from landscape.ray import Stand
     from landscape.surface import Surface
 
 NAME = "asymmetry"
@@ -76,107 +77,6 @@ class Options:
     batch_size: int = option(500, "examples in a forward pass; BatchNorm statistics are those of a pass", low=2)
 
 
-@dataclass(frozen=True)
-class Asymmetry:
-    """Valleys along V lines through one checkpoint, and M random ones.
-
-    Attributes:
-        names: Labels of the checkpoint, and of the one that the first direction points to, if any.
-        methods: Their training methods.
-        directions: Names of the lines.
-        rules: Their BatchNorm rules.
-        batchnorm: The rules asked for.
-        metric: What a direction has length 1 in, and the unit of all offsets and radii.
-        distance: Distance to the other checkpoint in the metric; NaN if there is none.
-        decay: Weight decay λ of the regularised loss.
-        examples: Training examples used.
-        chosen: ζ of the neighbourhood test and of the symmetric bounds, as a part of r.
-        neighbourhood: R′ as a part of ‖w‖; NaN if not asked for.
-        null_family: Family of each random direction.
-        null_rule: Its BatchNorm rule.
-        zeta: ζ as parts of r, shape (Z,).
-        reach: Radii of the map as parts of r, shape (R,).
-        part: Places of the held-out losses as parts of r, shape (H,).
-        status: See `landscape.valley.STATUS`, shape (V,).
-        centre: ℓ₀, the minimum along the line, measured from the checkpoint, shape (V,).
-        radius: r, shape (V,).
-        log_ratio: log of the rise at +r over the rise at −r, shape (V,): negative where u points to the flat side.
-        decayed_centre: ℓ₀ of the loss with weight decay, shape (V,).
-        decayed_log_ratio: Log rise ratio of the loss with weight decay, about its own minimum, shape (V,).
-        curvature: Second derivative behind and ahead of the minimum, shape (V, 2).
-        skewness: L‴ r / L″ at the minimum, shape (V,).
-        c: Largest c for which u is asymmetric, shape (V, R, Z); NaN where it is for none.
-        c_low: What it exceeds with 95 %, shape (V, R, Z).
-        c_back: The largest c for −u, shape (V, R, Z).
-        c_back_low: What that exceeds with 95 %, shape (V, R, Z).
-        certified: Whether refinement can move no slope's bound by more than 1 %, shape (V, R, Z).
-        symmetric_low: a of the symmetric direction at the chosen ζ and the full r, shape (V,).
-        symmetric_high: b of it, shape (V,).
-        rounding: Error of slopes by rounding, shape (V,).
-        sampling: Standard error of the slope at the chosen ζ due to the sample of examples, shape (V,).
-        same_sign: Part of the entries of u with the weight's sign, shape (V,).
-        share: Parts of ‖u‖² in weights, biases and BatchNorm, shape (V, 3).
-        near_part: Part of the neighbouring points where u is asymmetric for some c ≥ 1, shape (V,).
-        near_c: Smallest c* of them, shape (V,).
-        near_common: The c that holds with one p for all of them, shape (V,).
-        held_out: Test loss at the parts of r, shape (V, H).
-        held_out_ratio: Log rise ratio of the test loss between the same three points, shape (V,).
-        held_out_error: Its standard error over test examples, shape (V,).
-        null_ratio: Log rise ratios of the random directions, shape (M,).
-        offset: ℓ − ℓ₀, shape (V, P).
-        loss: Training loss there, shape (V, P).
-        slope: Its exact derivative along u, shape (V, P).
-    """
-
-    labelled: ClassVar[Mapping[str, str]] = {"direction": "directions"}
-
-    names: tuple[str, ...]
-    methods: tuple[str, ...]
-    directions: tuple[str, ...]
-    rules: tuple[str, ...]
-    batchnorm: str
-    metric: str
-    distance: float
-    decay: float
-    examples: int
-    chosen: float
-    neighbourhood: float
-    null_family: tuple[str, ...]
-    null_rule: tuple[str, ...]
-    zeta: Array = quantity("1", "inner radius over outer radius", "zeta")
-    reach: Array = quantity("1", "outer radius of the map over r", "reach")
-    part: Array = quantity("1", "place of a held-out loss over r", "part")
-    status: Array = quantity("1", "0 measured, else see the documentation", "direction")
-    centre: Array = quantity("theta", "minimum along the line, from the checkpoint", "direction")
-    radius: Array = quantity("theta", "outer radius r", "direction")
-    log_ratio: Array = quantity("1", "log of rise ahead over rise behind", "direction")
-    decayed_centre: Array = quantity("theta", "minimum along the line with weight decay", "direction")
-    decayed_log_ratio: Array = quantity("1", "log rise ratio with weight decay", "direction")
-    curvature: Array = quantity("nats / theta^2", "second derivative behind and ahead", "direction", "side")
-    skewness: Array = quantity("1", "third derivative times r over the second", "direction")
-    c: Array = quantity("1", "largest c of the direction", "direction", "reach", "zeta")
-    c_low: Array = quantity("1", "its lower 95 % bound", "direction", "reach", "zeta")
-    c_back: Array = quantity("1", "largest c of the opposite direction", "direction", "reach", "zeta")
-    c_back_low: Array = quantity("1", "its lower 95 % bound", "direction", "reach", "zeta")
-    certified: Array = quantity("1", "whether bounds of slopes are certified to 1 %", "direction", "reach", "zeta")
-    symmetric_low: Array = quantity("nats / theta", "a of the symmetric direction", "direction")
-    symmetric_high: Array = quantity("nats / theta", "b of the symmetric direction", "direction")
-    rounding: Array = quantity("nats / theta", "rounding error of slopes", "direction")
-    sampling: Array = quantity("nats / theta", "sampling error of the slope at zeta", "direction")
-    same_sign: Array = quantity("1", "part of entries with the weight's sign", "direction")
-    share: Array = quantity("1", "part of the squared norm in weights, biases, BatchNorm", "direction", "kind")
-    near_part: Array = quantity("1", "part of neighbouring points with c of at least 1", "direction")
-    near_c: Array = quantity("1", "smallest c at neighbouring points", "direction")
-    near_common: Array = quantity("1", "c with one p for all neighbouring points", "direction")
-    held_out: Array = quantity("nats", "test loss", "direction", "part")
-    held_out_ratio: Array = quantity("1", "log rise ratio of the test loss", "direction")
-    held_out_error: Array = quantity("1", "standard error of it", "direction")
-    null_ratio: Array = quantity("1", "log rise ratio along random directions", "random")
-    offset: Array = quantity("theta", "distance from the minimum along the line", "direction", "point")
-    loss: Array = quantity("nats", "training loss", "direction", "point")
-    slope: Array = quantity("nats / theta", "derivative of the loss along the direction", "direction", "point")
-
-
 Result = Asymmetry
 
 
@@ -204,51 +104,40 @@ def compute(
     Raises:
         UsageError: If there are more than two checkpoints, equal ones, no direction, or more examples than there are.
     """
-    from landscape.detector import HELD, detect
+    from landscape.asymmetry import columns
     from landscape.metric import metric, same_sign, shares
-    from landscape.null import FAMILIES, rise_ratios
+    from landscape.null import FAMILIES
     from landscape.ray import stand
+    from landscape.surface import Surface
 
     here, toward = checkpoints[0], checkpoints[1] if len(checkpoints) > 1 else None
     part = _part(problem, options)
-    surface, wide = (_surface(part, options, device, name) for name in (dtype, _other(dtype)))
+    surface, wide = (
+        Surface(part, batch_size=options.batch_size, device=device, dtype=kind) for kind in (dtype, _other(dtype))
+    )
     measured = metric(options.metric, here.theta, here.layout)
     terms = _terms(problem, here, measured, options)
     surface.at(here)
     chosen = _directions(surface, here, toward, measured, options)
-    rules = ("recalibrate", "keep") if options.batchnorm == "both" and surface.has_batchnorm else (options.batchnorm,)
-    rules = rules if surface.has_batchnorm else ("none",)
-    randoms = options.gaussian + options.sign_matched
-    found: list[tuple[str, str, Tensor, Direction]] = []
+    both = options.batchnorm == "both"
+    rules = (("recalibrate", "keep") if both else (options.batchnorm,)) if surface.has_batchnorm else ("none",)
+    found: list[Direction] = []
     null: list[tuple[str, str, float]] = []
-    total = len(rules) * (10 * len(chosen) + randoms)  # a direction takes about as long as ten random ones
-    for rule in rules:
-        start = stand(surface, here, rule)
-        for name, direction in chosen:
-            progress(10 * len(found) + len(null), total, name)
-            record = detect(start, measured, direction, terms, lambda rule=rule: stand(wide, here, rule))  # type: ignore[misc]
-            found.append((name, rule, direction, record))
-        done = 10 * len(found) + len(null)
-        ratios = rise_ratios(
-            start, measured, (options.gaussian, options.sign_matched), options.rise, terms.reach, options.seed,
-            lambda i, n, text, done=done: progress(done + i, total, text),  # type: ignore[misc]
-        )  # fmt: skip
+    counts = (options.gaussian, options.sign_matched)
+    cost = 10 * len(chosen) + sum(counts)  # a direction takes about as long as ten random ones
+    for k, rule in enumerate(rules):
+        start, other = stand(surface, here, rule), partial(stand, wide, here, rule)
+        tell = _after(progress, k * cost, len(rules) * cost)
+        records, ratios = _look(start, other, chosen, measured, terms, counts, tell)
+        found += records
         null += [(FAMILIES[family], rule, ratio) for family, ratio in ratios]
-    progress(total, total, here.name)
-    pair = (here,) if toward is None else (here, toward)
-
-    def column(value: Callable[[Direction], object]) -> Array:
-        return np.array([value(record) for _, _, _, record in found], dtype=float)
-
-    def bounds(value: Callable[[Sides], float]) -> Array:
-        nothing = [[np.nan] * len(terms.zeta)] * len(terms.radii)
-        return column(lambda d: [[value(sides) for sides in row] for row in d.sides] or nothing)
-
+    progress(len(rules) * cost, len(rules) * cost, here.name)
+    lines = [(name, rule, u) for rule in rules for name, u in chosen]
     return Asymmetry(
-        names=tuple(c.name for c in pair),
-        methods=tuple(c.method for c in pair),
-        directions=tuple(name if len(rules) == 1 else f"{name} ({rule})" for name, rule, *_ in found),
-        rules=tuple(rule for _, rule, *_ in found),
+        names=tuple(c.name for c in checkpoints[:2]),
+        methods=tuple(c.method for c in checkpoints[:2]),
+        directions=tuple(name if len(rules) == 1 else f"{name} ({rule})" for name, rule, _ in lines),
+        rules=tuple(rule for _, rule, _ in lines),
         batchnorm=options.batchnorm if surface.has_batchnorm else "none",
         metric=options.metric,
         distance=float("nan") if toward is None else measured.norm(toward.theta.double() - here.theta.double()),
@@ -258,39 +147,35 @@ def compute(
         neighbourhood=options.neighbourhood if options.neighbours else float("nan"),
         null_family=tuple(family for family, *_ in null),
         null_rule=tuple(rule for _, rule, _ in null),
-        zeta=np.array(terms.zeta),
-        reach=np.array(terms.radii),
-        part=np.array(HELD),
-        status=np.array([record.valley.status for *_, record in found]),
-        centre=column(lambda d: d.valley.centre),
-        radius=column(lambda d: d.valley.radius),
-        log_ratio=column(lambda d: d.valley.log_ratio),
-        decayed_centre=column(lambda d: d.decayed.centre),
-        decayed_log_ratio=column(lambda d: d.decayed.log_ratio),
-        curvature=column(lambda d: d.valley.curvatures),
-        skewness=column(lambda d: d.valley.skewness),
-        c=bounds(lambda s: s.c),
-        c_low=bounds(lambda s: s.c_low),
-        c_back=bounds(lambda s: s.reversed.c),
-        c_back_low=bounds(lambda s: s.reversed.c_low),
-        certified=bounds(lambda s: s.certified),
-        symmetric_low=column(lambda d: d.symmetric(terms)[0]),
-        symmetric_high=column(lambda d: d.symmetric(terms)[1]),
-        rounding=column(lambda d: d.rounding),
-        sampling=column(lambda d: d.sampling),
-        same_sign=np.array([same_sign(u, here.theta) for _, _, u, _ in found]),
-        share=np.stack([shares(u, surface.flat.model).numpy() for _, _, u, _ in found]),
-        near_part=column(lambda d: d.around.asymmetric if d.around else np.nan),
-        near_c=column(lambda d: d.around.smallest if d.around else np.nan),
-        near_common=column(lambda d: d.around.common if d.around else np.nan),
-        held_out=column(lambda d: d.held_out),
-        held_out_ratio=column(lambda d: d.held_out_ratio),
-        held_out_error=column(lambda d: d.held_out_error),
         null_ratio=np.array([ratio for *_, ratio in null]),
-        offset=column(lambda d: d.valley.offsets),
-        loss=column(lambda d: d.valley.losses),
-        slope=column(lambda d: d.valley.slopes),
+        same_sign=np.array([same_sign(u, here.theta) for *_, u in lines]),
+        share=np.stack([shares(u, surface.flat.model).numpy() for *_, u in lines]),
+        **columns(found, terms),
     )
+
+
+def _look(
+    start: Stand, other: Callable[[], Stand], chosen: Sequence[tuple[str, Tensor]], measured: Metric, terms: Terms,
+    counts: Sequence[int], tell: Callable[[int, str], None],
+) -> tuple[list[Direction], list[tuple[int, float]]]:  # fmt: skip
+    """What is found along all chosen directions, and the log rise ratios of random ones with their families."""
+    from landscape.detector import detect
+    from landscape.null import rise_ratios
+
+    found: list[Direction] = []
+    for name, direction in chosen:
+        tell(10 * len(found), name)
+        found.append(detect(start, measured, direction, terms, other))
+    ratios = rise_ratios(
+        start, measured, counts, terms.rise, terms.reach, terms.seed,
+        lambda done, total, text: tell(10 * len(found) + done, text),
+    )  # fmt: skip
+    return found, ratios
+
+
+def _after(progress: Progress, before: int, total: int) -> Callable[[int, str], None]:
+    """Progress of a part that begins when some of all is done."""
+    return lambda done, text: progress(before + done, total, text)
 
 
 def _other(dtype: str) -> str:
@@ -302,14 +187,6 @@ def _part(problem: Problem, options: Options) -> Problem:
     if not options.examples:
         return problem
     return replace(problem, train=problem.train.sample(options.examples, options.seed))
-
-
-def _surface(problem: Problem, options: Options, device: str, dtype: str) -> Surface:
-    import torch
-
-    from landscape.surface import Surface
-
-    return Surface(problem, batch_size=options.batch_size, device=device, dtype=getattr(torch, dtype))
 
 
 def _terms(problem: Problem, here: Checkpoint, measured: Metric, options: Options) -> Terms:

@@ -16,7 +16,7 @@ import numpy as np
 
 from landscape.errors import UsageError
 from landscape.options import option
-from landscape.result import Array, quantity
+from landscape.result import SPLITS, Array, quantity
 from landscape.training.methods import labels
 from landscape.types import Progress, Work, quiet
 from landscape.wording import percent, seeds, spread
@@ -100,7 +100,6 @@ class Connection:
 
 
 Result = Connection
-SPLITS = ("train", "test")
 
 
 def compute(
@@ -139,7 +138,7 @@ def compute(
     if len(checkpoints) != 2:
         raise UsageError(f"a curve connects 2 checkpoints, got {len(checkpoints)}", EXAMPLE)
     a, b = checkpoints
-    surface = Surface(problem, batch_size=options.batch_size, device=device, dtype=getattr(torch, dtype))
+    surface = Surface(problem, batch_size=options.batch_size, device=device, dtype=dtype)
     t = np.union1d(np.linspace(0, 1, options.points), [0.5])
     total = options.epochs + 2 * len(t)
     curve, losses = bend(

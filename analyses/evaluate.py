@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from landscape.options import option
-from landscape.result import Array, quantity
+from landscape.result import SPLITS, Array, quantity
 from landscape.training.methods import labels
 from landscape.types import Progress, Work, quiet
 from landscape.wording import percent, points, seeds, spread
@@ -102,7 +102,6 @@ class Evaluation:
 
 
 Result = Evaluation
-SPLITS = ("train", "test")
 STEPS = ("loss", "error", "gradient", "perturbation")  # recorded at each step
 RARE = ("relative_radius", "forward", "backward", "evaluated", "test_loss", "test_error")  # at some
 
@@ -132,15 +131,13 @@ def compute(
 
     from landscape.surface import Surface
 
-    surface = Surface(problem, batch_size=options.batch_size, device=device, dtype=getattr(torch, dtype))
+    surface = Surface(problem, batch_size=options.batch_size, device=device, dtype=dtype)
     values = np.empty((2, 2, len(checkpoints), 2))  # rule, loss and error, checkpoint, split
     wrong = []  # test examples, with recalibrated statistics
     for i, checkpoint in enumerate(checkpoints):
         for rule in (0, 1):
             surface.at(checkpoint, recalibrated=rule == 0)
-            for s, name in enumerate(SPLITS):
-                score = surface.score(name)
-                values[rule, :, i, s] = float(score.loss), float(score.error)
+            values[rule, :, i] = surface.scores()
             if rule == 0:
                 wrong.append(problem.task.errors(surface.outputs("test"), surface.problem.test.targets).double())
         progress(i + 1, len(checkpoints), checkpoint.name)

@@ -15,8 +15,8 @@ from landscape import __version__, store, surface_file
 from landscape.errors import InputError
 from landscape.files import check_target, sha256
 from landscape.plane import Plane
-from landscape.result import Array, Provenance
-from landscape.sheet import ABSENT, NOT_FINITE, OK, SPLITS
+from landscape.result import SPLITS, Array, Provenance
+from landscape.sheet import ABSENT, NOT_FINITE, OK
 from landscape.surface_file import SurfaceFile
 
 

@@ -81,14 +81,12 @@ def compute(
     Returns:
         Eigenvalues in their intervals.
     """
-    import torch
-
     from landscape.curvature import Rest, eigenpairs
     from landscape.sharpness import Found, inspect, stack
     from landscape.surface import Surface
 
     rest = rest or Rest()
-    surface = Surface(problem, batch_size=options.batch_size, device=device, dtype=getattr(torch, dtype))
+    surface = Surface(problem, batch_size=options.batch_size, device=device, dtype=dtype)
     found = [Found.restored(arrays) for arrays in rest.found]
     for i, checkpoint in list(enumerate(checkpoints))[len(found) :]:
 

@@ -89,8 +89,6 @@ def compute(
         UsageError: If there are not two checkpoints, or a block of data does not fit into memory.
         InterruptedRun: If a signal asked to stop; the finished points are in `rest`.
     """
-    import torch
-
     from landscape.line import Line, check_memory
     from landscape.surface import Surface
     from landscape.walk import walk
@@ -98,7 +96,7 @@ def compute(
     if len(checkpoints) != 2:
         raise UsageError(f"a line goes through 2 checkpoints, got {len(checkpoints)}", EXAMPLE)
     a, b = checkpoints
-    surface = Surface(problem, batch_size=options.batch_size, device=device, dtype=getattr(torch, dtype))
+    surface = Surface(problem, batch_size=options.batch_size, device=device, dtype=dtype)
     line = Line(surface, a, b, options.batchnorm, block=options.block)
     check_memory(line, options.slopes)
     gap = float("nan")

@@ -6,6 +6,7 @@ Results of one analysis with the same label are runs of one experiment and share
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +17,7 @@ import numpy as np
 from analyses import REGISTRY, Analysis, evaluate, experiments, named
 from analyses.experiments import Experiment
 from analyses.experiments.view import View
-from landscape import store
+from landscape import claim, store
 from landscape.errors import InputError
 from landscape.report import Finding, Page, Panel, Section, Table
 from landscape.result import Provenance
@@ -97,9 +98,15 @@ def _finding(analysis: Analysis | Experiment, groups: dict[str, list[Stored]]) -
     if len(told) == 1:
         return Finding(analysis.QUESTION, *next(iter(told.values())))
     answers = {answer for answer, _ in told.values()}
-    lines = [answer if "'s valley" in answer else f"{label}: {answer}" for label, (answer, _) in told.items()]
+    lines = [answer if _names_all(label, answer) else f"{label}: {answer}" for label, (answer, _) in told.items()]
     answer = f"{answers.pop()} ({', '.join(told)})" if len(answers) == 1 else "\n".join(lines)
     return Finding(analysis.QUESTION, answer, "\n".join(f"{label}: {detail}" for label, (_, detail) in told.items()))
+
+
+def _names_all(label: str, answer: str) -> bool:
+    """Whether an answer names all that its label names, so that it can stand without it."""
+    names = re.split(r" [|→] ", label)
+    return all(re.search(rf"(?<![\w→-]){re.escape(name)}(?![\w→-])", answer) for name in names)
 
 
 def _distinct(stored: Sequence[Stored]) -> tuple[list[Stored], list[str]]:
@@ -118,7 +125,7 @@ def _distinct(stored: Sequence[Stored]) -> tuple[list[Stored], list[str]]:
 
 
 def _terms(one: Stored) -> dict[str, str]:
-    """All that must agree for two results to be runs of one experiment: everything but the seeds of what is random."""
+    """All that must agree for two results to be runs of one experiment: what was given but the seeds of chance."""
     p = one.provenance
     options = {k: v for k, v in p.options.items() if k != "seed" or p.inputs}  # of checkpoints, training is random
     trained = [{k: v for k, v in settings.items() if k != "seed"} for settings in p.trained.values()]
@@ -126,7 +133,7 @@ def _terms(one: Stored) -> dict[str, str]:
     names = labels(tuple(p.trained), methods)  # methods where they tell: files of several seeds differ in name
     settings = {f"{k} of {name}": v for name, each in zip(names, trained, strict=True) for k, v in each.items()}
     terms = {"problem": _short(p.problem), "data": p.data[:8], "dtype": p.dtype, **options, **settings}
-    return {key: str(value) for key, value in terms.items()}
+    return {key: str(value) for key, value in terms.items() if value is not None}
 
 
 def _groups(stored: Sequence[Stored]) -> dict[str, list[Stored]]:
@@ -138,26 +145,28 @@ def _groups(stored: Sequence[Stored]) -> dict[str, list[Stored]]:
     for (label, _), group in groups.items():
         rivals = [_terms(other[0]) for (name, _), other in groups.items() if name == label]
         own = _terms(group[0])
-        apart = [f"{key} {own.get(key)}" for key in own if len({terms.get(key) for terms in rivals}) > 1]
+        apart = [f"{key} {own[key]}" for key in own if len({terms.get(key) for terms in rivals}) > 1]
         named[f"{label} ({', '.join(apart[:3])})" if apart else label] = group
     return named
 
 
 def _panels(label: str, group: Sequence[Stored]) -> list[Panel]:
     """One panel for each view of the results; an analysis has one."""
-    analysis, results = group[0].analysis, [s.result for s in group]
+    analysis: Any = group[0].analysis
+    results = [s.result for s in group]
     answer, detail = analysis.words(*results)
     about = group[0].provenance
     rule = next((r.batchnorm for r in results if hasattr(r, "batchnorm")), "")
     caption = analysis.CAPTION + (f" BatchNorm statistics: {rule}." if rule else "")
-    views = getattr(analysis, "views", lambda *results: (View("", analysis.figure(*results), caption),))(*results)
+    toy = analysis in experiments.EXPERIMENTS
+    views = analysis.views(*results) if toy else (View("", analysis.figure(*results), caption),)
     first = Panel(
         title=": ".join(filter(None, (label, views[0].title))),
         figure=views[0].figure,
         caption=views[0].caption,
         command="\n".join(s.provenance.command for s in group),
         summary=f"{answer}. {detail}." if detail else f"{answer}.",
-        data=None if hasattr(analysis, "claims") else analysis.table(*results),
+        data=None if toy else analysis.table(*results),  # claims stand above
         source={
             "files": ", ".join(str(s.path) for s in group),
             "options": ", ".join(f"{key} = {value}" for key, value in about.options.items()),
@@ -179,9 +188,12 @@ def _checkpoints(stored: Sequence[Stored]) -> list[Table]:
 
 def _claims(stored: Sequence[Stored]) -> list[Table]:
     """What is claimed beside what was found, of every experiment."""
-    asked = [s for e in experiments.EXPERIMENTS for s in stored if s.analysis is e]  # in the order of the sections
-    groups = _groups(asked)
-    return [replace(g[0].analysis.table(*(s.result for s in g)), title=label) for label, g in groups.items()]
+    found = []
+    for asked in experiments.EXPERIMENTS:  # in the order of the sections
+        for label, group in _groups([s for s in stored if s.analysis is asked]).items():
+            results = [s.result for s in group]
+            found.append(claim.table(asked.claims(*results), asked.note(*results), label))
+    return found
 
 
 def _short(spec: str) -> str:

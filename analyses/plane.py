@@ -17,20 +17,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from analyses.relief import CAPTION, figure, listing, table, words
 from landscape.errors import UsageError
 from landscape.options import option
 from landscape.plane import Plane, before, span
-from landscape.result import Array
+from landscape.result import SPLITS, Array
 from landscape.types import Progress, Work, quiet
-from landscape.wording import number, percent, seeds, spread
+from landscape.wording import number
 
 if TYPE_CHECKING:
-    from plotly.graph_objects import Figure
-
     from landscape.axes import Axes
     from landscape.checkpoint import Checkpoint
     from landscape.problem import Problem
-    from landscape.report import Table
     from landscape.sheet import Sheet
     from landscape.surface import Surface
     from landscape.unfinished import Unfinished
@@ -124,10 +122,10 @@ def compute(
         UsageError: If the checkpoints span no such plane, or a range cannot be found.
         InterruptedRun: If a signal asked to stop; the finished points are in `rest`.
     """
-    from landscape.sheet import SPLITS
+    from landscape.surface import Surface
 
     kind = options.axes or ("random" if len(checkpoints) == 1 else "checkpoints")
-    surface = _surface(problem, options, device, dtype)
+    surface = Surface(problem, batch_size=options.batch_size, device=device, dtype=dtype)
     sheet, x, y = _laid(kind, surface, checkpoints, options, progress, rest)
     axes = sheet.axes
     place, off = axes.coordinates(checkpoints)
@@ -160,14 +158,6 @@ def compute(
         share=axes.share,
         eigenvalue=axes.eigenvalue,
     )
-
-
-def _surface(problem: Problem, options: Options, device: str, dtype: str) -> Surface:
-    import torch
-
-    from landscape.surface import Surface
-
-    return Surface(problem, batch_size=options.batch_size, device=device, dtype=getattr(torch, dtype))
 
 
 def _laid(
@@ -282,101 +272,4 @@ def label(result: Plane) -> str:
     return told if result.axes == "checkpoints" else f"{told} ({result.axes})"
 
 
-def words(*results: Plane) -> tuple[str, str]:
-    """Where on the plane training and test loss are lowest, over seeds.
-
-    Args:
-        *results: One plane for each seed.
-
-    Returns:
-        The answer, and the test loss, what lies off the plane, and what is missing.
-    """
-    told = [_lowest(results, s) for s in (0, 1)]
-    answer = f"Training loss {told[0]}" if told[0] else f"Test loss {told[1]}" if told[1] else "No point has a value"
-    details = [f"test loss {told[1]}"] if told[0] and told[1] else []
-    first = results[0]
-    if first.axes == "trajectory":
-        share = percent([float(r.share.sum()) for r in results])
-        details.append(f"the two components hold {share} of the variance of the trajectory")
-    far = [i for i in range(len(first.names)) if max(float(r.off_plane[i]) for r in results) > _near(results)]
-    if far:
-        off = [f"{first.called[i]} {spread(float(r.off_plane[i]) for r in results)}" for i in far[:5]]
-        details.append(f"off the plane by {', '.join(off)}{f' and {len(far) - 5} more' if len(far) > 5 else ''}")
-    missing = sum(r.missing for r in results)
-    if missing:
-        details.append(f"{missing} of {sum(r.status.size for r in results)} points are missing")
-    detail = "; ".join(details)
-    return answer + seeds(len(results)), detail[:1].upper() + detail[1:]
-
-
-def _near(results: Sequence[Plane]) -> float:
-    """Distances from the plane below this are rounding."""
-    return 1e-5 * max(float(np.abs(r.place).max(initial=1e-12)) for r in results)
-
-
-def _lowest(results: Sequence[Plane], s: int) -> str:
-    """The range of one loss, and how far its lowest point is from the nearest checkpoint."""
-    if not all(np.isfinite(r.loss[s]).any() for r in results):
-        return ""
-    unit = " nats" if results[0].classifies else ""
-    low, high = (spread(float(f(r.loss[s])) for r in results) for f in (np.nanmin, np.nanmax))
-    told = f"from {low} to {high}{unit}"
-    if not results[0].names:
-        return told
-    at = []
-    for r in results:
-        j, i = np.unravel_index(np.nanargmin(r.loss[s]), r.status.shape)
-        at.append(np.hypot(*(r.place - [r.x[i], r.y[j]]).T))
-    near = int(np.mean(at, axis=0).argmin())
-    away = spread(float(a[near]) for a in at)
-    return f"{told}, lowest {away} from {results[0].called[near]}"
-
-
-def listing(result: Plane) -> list[str]:
-    """Where each checkpoint lies, with its own training loss, one line each."""
-    told = []
-    for i, name in enumerate(result.called):
-        off = float(result.off_plane[i])
-        where = f"{number(off)} off the plane" if off > _near([result]) else "on the plane"
-        x, y = (number(float(v) if abs(v) > _near([result]) else 0.0) for v in result.place[i])
-        told.append(f"{name} at ({x}, {y}), {where}, training loss {number(float(result.own_loss[0, i]))}")
-    return told
-
-
-CAPTION = (
-    "Loss and error at θ(x, y) = origin + x·u + y·v, u and v orthonormal, x and y in units of θ (of an imported "
-    "surface: in units of its own directions). Contours are straight between neighbours of the grid; the heat map "
-    "shows the points as they are. A loss that spans more than a power of ten is coloured by its logarithm. "
-    "Checkpoints off the plane are projected onto it: the pointer tells how far off they are, and their own loss; a "
-    "white line leads along a run. Points without a value are crosses and stay empty."
-)
-
-
-def figure(*results: Plane) -> Figure:
-    """Contours, heat map or surface of any of the four quantities and any run, chosen in the figure."""
-    from analyses.contours import draw
-
-    return draw(results)
-
-
-def table(*results: Plane) -> Table:
-    """The checkpoints, then every point of the grid."""
-    from landscape.report import Table
-    from landscape.sheet import STATUS
-
-    columns = (
-        "run", "point", "x (θ)", "y (θ)", "off the plane (θ)", "train loss (nats)", "test loss (nats)", "train error",
-        "test error", "status",
-    )  # fmt: skip
-    rows: list[tuple[str | float | int | None, ...]] = []
-    for run, r in enumerate(results, 1):
-        for i, name in enumerate(r.names):
-            own = (float(v) for v in (*r.own_loss[:, i], *r.own_error[:, i]))
-            rows.append((run, name, *r.place[i].tolist(), float(r.off_plane[i]), *own, STATUS[0]))
-        for j, i in np.ndindex(r.status.shape):
-            values = (float(v) for v in (*r.loss[:, j, i], *r.error[:, j, i]))
-            rows.append((run, "grid", float(r.x[i]), float(r.y[j]), 0.0, *values, STATUS[int(r.status[j, i])]))
-    note = f"Axes: {results[0].titles[0]}; {results[0].titles[1]}."
-    if results[0].biases:
-        note += f" Biases and norm parameters in random directions: {results[0].biases}."
-    return Table("Points of the plane", columns, tuple(rows), note)
+__all__ = ["CAPTION", "figure", "listing", "table", "words"]

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from landscape.binomial import wilson
-from landscape.interpolation import SPLITS, Interpolation, curve_of
-from landscape.result import Array
+from landscape.interpolation import Interpolation, curve_of
+from landscape.result import SPLITS, Array
 from landscape.style import NEUTRAL, TEST, TRAIN, layout, plain
 
 if TYPE_CHECKING:

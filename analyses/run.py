@@ -15,7 +15,7 @@ from landscape import store
 from landscape.errors import UsageError
 from landscape.files import check_target
 from landscape.interruption import signals
-from landscape.options import as_dict, differences
+from landscape.options import as_dict, as_flags, differences
 from landscape.result import Provenance
 from landscape.types import Progress, Setting, quiet
 
@@ -199,11 +199,9 @@ def estimate(
     Returns:
         Work in words, passes over the data, seconds, and bytes held beside the data: in vectors, in gradient graphs.
     """
-    import torch
-
     from landscape.surface import Surface
 
-    surface = Surface(problem, batch_size=options.batch_size, device=device, dtype=getattr(torch, dtype))
+    surface = Surface(problem, batch_size=options.batch_size, device=device, dtype=dtype)
     surface.at(checkpoints[0])
     began = time.perf_counter()
     float(surface.score("test").loss)
@@ -235,11 +233,7 @@ def command(
     analysis: Analysis, paths: Sequence[Path], options: Any, out: Path, spec: str, dtype: str = "float32"
 ) -> str:
     """The shell command that asks the same again, options at their defaults left out."""
-    words = ["landscape", analysis.NAME, *_files(analysis, paths)]
-    for field in dataclasses.fields(options):
-        value, name = getattr(options, field.name), field.name.replace("_", "-")
-        if value != field.default:
-            words += [f"--{'' if value else 'no-'}{name}"] if isinstance(value, bool) else [f"--{name}", str(value)]
+    words = ["landscape", analysis.NAME, *_files(analysis, paths), *as_flags(options)]
     if dtype != "float32":
         words += ["--dtype", dtype]
     return shlex.join([*words, "--problem", spec, "--out", str(out)])

@@ -74,8 +74,6 @@ def compute(
     Raises:
         UsageError: If radii cannot be read, or the network cannot be rescaled.
     """
-    import torch
-
     from landscape.curvature.isolation import exact_arithmetic
     from landscape.rescaling import rescaled
     from landscape.scaling import ADAPTIVE
@@ -85,7 +83,7 @@ def compute(
     radii, boxes, parts = options.radius, options.half_widths, options.parts
     copies = [rescaled(problem, c, options.rescale) for c in checkpoints] if options.rescale != 1 else []
     everyone = (*checkpoints, *copies)
-    surface = Surface(problem, batch_size=options.batch_size, device=device, dtype=getattr(torch, dtype))
+    surface = Surface(problem, batch_size=options.batch_size, device=device, dtype=dtype)
     measured = []
     for i, checkpoint in enumerate(everyone):
         found: dict[str, Array] = {}

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from landscape.noise import Noise
     from landscape.problem import Problem
     from landscape.ray import Ray
-    from landscape.surface import Surface
     from landscape.theorem import Asymmetric
     from landscape.valley import Valley
 
@@ -165,6 +164,7 @@ def compute(
     from landscape.asymmetric import Slopes
     from landscape.noise import Noise
     from landscape.ray import Ray, stand
+    from landscape.surface import Surface
     from landscape.theorem import strongest
     from landscape.valley import measure
 
@@ -175,7 +175,7 @@ def compute(
     distance = float(apart.norm())
     if not distance > 0:
         raise UsageError(f"{here.name} and {there.name} are the same point", "compare two different checkpoints")
-    surface = _surface(problem, options, device, dtype)
+    surface = Surface(problem, batch_size=options.batch_size, device=device, dtype=dtype)
     rule = options.batchnorm if surface.has_batchnorm else "none"
     line = Ray(stand(surface, here, rule), apart / distance)
     rho = _rho(there) if options.rho is None else options.rho
@@ -190,7 +190,8 @@ def compute(
     told = [(UNKNOWN, math.nan)] * len(ASSUMPTIONS)
     if valley.status == OK:
         progress(1, 4, "slopes on both sides")
-        wide = _surface(problem, options, device, "float64" if dtype == "float32" else "float32")
+        other = "float64" if dtype == "float32" else "float32"
+        wide = Surface(problem, batch_size=options.batch_size, device=device, dtype=other)
         probes = [part * valley.radius for part in RADII]
         noise = Noise(line, valley.centre, probes, lambda: stand(wide, here, rule), len(problem.train))
         slopes = Slopes(line, valley.centre, [part * valley.radius for part in parts], noise)
@@ -219,14 +220,6 @@ def compute(
 def _single() -> list[str]:
     """Names of the fields that hold one number."""
     return [name for name, field in arrays(Shift).items() if not field.metadata["dims"]]
-
-
-def _surface(problem: Problem, options: Options, device: str, dtype: str) -> Surface:
-    import torch
-
-    from landscape.surface import Surface
-
-    return Surface(problem, batch_size=options.batch_size, device=device, dtype=getattr(torch, dtype))
 
 
 def _rho(checkpoint: Checkpoint) -> float:

@@ -16,7 +16,7 @@ from landscape.wording import number, spread
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-    from analyses.asymmetry import Asymmetry
+    from landscape.asymmetry import Asymmetry
     from landscape.report import Table, Value
 
 CAPTION = (

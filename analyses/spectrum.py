@@ -112,11 +112,9 @@ def compute(
     Returns:
         Traces and densities; all densities are smoothed by the same Gaussian.
     """
-    import torch
-
     from landscape.surface import Surface
 
-    surface = Surface(problem, batch_size=options.batch_size, device=device, dtype=getattr(torch, dtype))
+    surface = Surface(problem, batch_size=options.batch_size, device=device, dtype=dtype)
     total, done, found = len(checkpoints) * _products(options), 0, []
     for checkpoint in checkpoints:
         options.at(surface, checkpoint)

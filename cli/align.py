@@ -88,6 +88,7 @@ def _barriers(
     import numpy as np
 
     from landscape import barrier
+    from landscape.result import SPLITS
     from landscape.surface import Surface
 
     surface = Surface(problem, batch_size=batch_size, device=device)
@@ -96,7 +97,7 @@ def _barriers(
     names = {"loss": 0, "error": 1} if surface.classifies else {"loss": 0}
     return {
         f"{split}_barrier_{name}": heights[:, q, s].tolist()
-        for s, split in enumerate(barrier.SPLITS)
+        for s, split in enumerate(SPLITS)
         for name, q in names.items()
     }
 

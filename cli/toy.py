@@ -63,7 +63,7 @@ def _tell(experiment: Experiment, result: Any, out: Path, as_json: bool) -> None
     answer, detail = experiment.words(result)
     claims = experiment.claims(result)
     if as_json:
-        told = [vars(claim) for claim in claims]
+        told = [{key: value for key, value in vars(claim).items() if value} for claim in claims]
         click.echo(json.dumps({"out": str(out), "answer": answer, "detail": detail, "claims": told}))
         return
     click.echo(f"{experiment.label(result)}: {answer}")

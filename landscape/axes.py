@@ -195,10 +195,9 @@ def random(checkpoints: Sequence[Checkpoint], seed: int, biases: str) -> Axes:
 def filter_normalised(theta: Tensor, layout: Layout, generator: torch.Generator, biases: str) -> Tensor:
     """A Gaussian direction each of whose filters has the norm of the network's own filter.
 
-    A filter is what makes one output: a row of a linear layer, an output channel of a convolution. Tensors of one
-    dimension (biases, scales and shifts of normalisation) have no filters: "zero" leaves them where they are, as the
-    published code does with `biasbn`; "scaled" gives each as a whole its own norm. (With neither that code would
-    move them along themselves, which is no random direction.)
+    Tensors of one dimension (biases, scales and shifts of normalisation) have no filters: "zero" leaves them where
+    they are, as the published code does with `biasbn`; "scaled" gives each as a whole its own norm. (With neither that
+    code would move them along themselves, which is no random direction.)
 
     Args:
         theta: The network's parameters, shape (D,), float64.
@@ -215,9 +214,7 @@ def filter_normalised(theta: Tensor, layout: Layout, generator: torch.Generator,
     Source: Li et al. 2018, arXiv 1712.09913, section 4.
     """
     direction = torch.randn(theta.numel(), generator=generator, dtype=torch.float64)
-    for _, shape, place in layout.slices():
-        rows = shape[0] if len(shape) > 1 else 1
-        d, w = direction[place].view(rows, -1), theta[place].view(rows, -1)
+    for shape, d, w in zip(layout.shapes, layout.filters(direction), layout.filters(theta), strict=True):
         if len(shape) < 2 and biases == "zero":
             d.zero_()
             continue

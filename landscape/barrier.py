@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from landscape.checkpoint import Checkpoint
     from landscape.surface import Surface
 
-SPLITS = ("train", "test")
-
 
 def height(alpha: Array, values: Array) -> Array:
     """Largest rise above the chord on points that have been measured.
@@ -44,12 +42,6 @@ def height(alpha: Array, values: Array) -> Array:
     chord = values[..., :1] * (1 - alpha) + values[..., -1:] * alpha
     rise: Array = np.maximum((values - chord).max(-1), 0.0)
     return rise
-
-
-def scores(surface: Surface) -> Array:
-    """Loss and error of both splits where the surface's network is now, shape (2, 2): quantity, then split."""
-    found = [surface.score(name) for name in SPLITS]
-    return np.array([[float(s.loss) for s in found], [float(s.error) for s in found]])
 
 
 Path = Callable[[float], tuple["Tensor", dict[str, "Tensor"]]]
@@ -71,7 +63,7 @@ def along(surface: Surface, path: Path, places: Array, progress: Callable[[int],
     values = np.empty((2, 2, len(places)))
     for i, x in enumerate(places):
         surface.place(*path(float(x)), recalibrated=True)
-        values[:, :, i] = scores(surface)
+        values[:, :, i] = surface.scores()
         progress(i + 1)
     return values
 

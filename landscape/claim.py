@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -25,7 +25,9 @@ class Claim:
         text: What is said.
         claimed: The number or relation that follows from it.
         found: What was measured, with its uncertainty.
-        verdict: `HOLDS`, `FAILS` or `OPEN`.
+        verdict: `HOLDS`, `FAILS` or `OPEN`, which may go on with what would decide it.
+        detail: What carries the finding.
+        anchor: The panel of a report that shows it.
     """
 
     place: str
@@ -33,6 +35,13 @@ class Claim:
     claimed: str
     found: str
     verdict: str
+    detail: str = ""
+    anchor: str = ""
+
+    @property
+    def tone(self) -> Literal["yes", "no", "open"]:
+        """Yes where it holds, no where it does not, open where that is not decided."""
+        return "yes" if self.verdict == HOLDS else "no" if self.verdict == FAILS else "open"
 
 
 def verdict(holds: bool) -> str:
@@ -58,11 +67,9 @@ def pooled(values: Sequence[Array], errors: Sequence[Array]) -> tuple[Array, Arr
     return np.mean(values, axis=0), np.sqrt(np.sum(np.square(errors), axis=0)) / len(values)
 
 
-def table(claims: Sequence[Claim], note: str = "") -> Table:
+def table(claims: Sequence[Claim], note: str, title: str = "Claimed and found") -> Table:
     """Claims as a table of a report: claimed | found | verdict."""
     from landscape.report import Table
 
     columns = ("claim", "claimed", "found", "verdict", "where it is made")
-    return Table(
-        "Claimed and found", columns, tuple((c.text, c.claimed, c.found, c.verdict, c.place) for c in claims), note
-    )
+    return Table(title, columns, tuple((c.text, c.claimed, c.found, c.verdict, c.place) for c in claims), note)

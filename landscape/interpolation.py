@@ -11,15 +11,13 @@ import numpy as np
 from landscape.barrier import measure
 from landscape.binomial import wilson
 from landscape.hermite import Curve, through
-from landscape.result import Array, quantity
+from landscape.result import SPLITS, Array, quantity
 
 if TYPE_CHECKING:
     from landscape.line import Line, Point
-    from landscape.surface import Surface
 
 OK, NEGATIVE_VARIANCE, NOT_FINITE = 0, 1, 2
 STATUS = ("computed", "a mixed variance is negative", "the loss is not finite")
-SPLITS = ("train", "test")
 
 
 @dataclass(frozen=True)
@@ -127,7 +125,7 @@ def collect(line: Line, points: Sequence[Point], gap: float, adaptive: bool) -> 
     ends = np.empty((2, 2, 2))
     for i, checkpoint in enumerate((line.a, line.b)):
         surface.at(checkpoint, recalibrated=False)
-        ends[:, :, i] = _scores(surface)
+        ends[:, :, i] = surface.scores()
     curves = [[curve_of(alpha, mean[q, s], slope if (q, s) == (0, 0) else None) for s in (0, 1)] for q in (0, 1)]
     told = [_barriers(curves[q], rise[q], spread_[q], smooth=q == 0) for q in (0, 1)]
     low, high = wilson(mean[1], n[:, None]) if surface.classifies else (np.full_like(mean[1], np.nan),) * 2
@@ -168,8 +166,3 @@ def _barriers(curves: Sequence[Curve | None], rise: Array, spread: Array, smooth
         found.append(measure(curve, rise[s, known], spread[s, known], smooth))
     keys = {"": "height", "_between": "between", "_sampling": "sampling", "_halves": "halves"}
     return {key: np.array([getattr(barrier, name) for barrier in found]) for key, name in keys.items()}
-
-
-def _scores(surface: Surface) -> Array:
-    scores = [surface.score(name) for name in SPLITS]
-    return np.array([[float(s.loss) for s in scores], [float(s.error) for s in scores]])

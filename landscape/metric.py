@@ -1,9 +1,9 @@
 """Lengths of parameter vectors, and the families of unit directions that are drawn in them.
 
 A metric is ‖v‖² = Σ_b ‖v_b‖² / s_b² over blocks b of theta: one block with s = 1 ("euclidean"), one block for each
-filter with the filter's norm as s ("filter"), one for each tensor ("layer"). A filter is what makes one output: a row
-of a matrix, a kernel of a convolution; a tensor of one dimension (bias, BatchNorm scale) is one block. In "filter" and
-"layer" a rescaling of a ReLU layer that leaves the function alone leaves lengths alone too.
+filter with the filter's norm as s ("filter"), one for each tensor ("layer"). A tensor of one axis (bias, BatchNorm
+scale) is one block. In "filter" and "layer" a rescaling of a ReLU layer that leaves the function alone leaves lengths
+alone too.
 
 Vectors are kept in the coordinates z = v / s, in which every metric is the Euclidean one.
 
@@ -112,24 +112,15 @@ def metric(name: str, theta: Tensor, layout: Layout) -> Metric:
     if name == "euclidean":
         nothing = torch.zeros(theta.numel(), dtype=torch.int64)
         return Metric(name, nothing, torch.ones(theta.numel(), dtype=torch.float64))
-    block = torch.cat(_blocks(name, layout))
+    views = layout.filters(theta) if name == "filter" else [view.view(1, -1) for view in layout.views(theta).values()]
+    sizes = torch.cat([torch.full((len(rows),), rows.shape[1]) for rows in views])
+    block = torch.arange(len(sizes)).repeat_interleave(sizes)
     weights = theta.double().cpu()
     length = torch.zeros(int(block.max()) + 1, dtype=torch.float64).index_add_(0, block, weights.square()).sqrt()
     if not bool(length.any()):
         raise UsageError(f"all weights are zero: the metric '{name}' has no unit", "use --metric euclidean")
     length[length == 0] = length[length > 0].mean()
     return Metric(name, block, length[block])
-
-
-def _blocks(name: str, layout: Layout) -> list[Tensor]:
-    """Block numbers of each tensor's entries."""
-    found, first = [], 0
-    for shape in layout.shapes:
-        size = math.prod(shape)
-        count = shape[0] if name == "filter" and len(shape) > 1 else 1
-        found.append(first + torch.arange(size) // max(1, size // count))
-        first += count
-    return found
 
 
 def sign_matched(vector: Tensor, theta: Tensor) -> Tensor:

@@ -115,6 +115,16 @@ def as_dict(options: object) -> dict[str, Setting]:
     return dataclasses.asdict(options)  # type: ignore[call-overload, no-any-return]
 
 
+def as_flags(options: object) -> list[str]:
+    """The words of a command that give an options dataclass its values, those at their defaults left out."""
+    words = []
+    for field in dataclasses.fields(options):  # type: ignore[arg-type]
+        value, name = getattr(options, field.name), field.name.replace("_", "-")
+        if value != field.default:
+            words += [f"--{'' if value else 'no-'}{name}"] if isinstance(value, bool) else [f"--{name}", str(value)]
+    return words
+
+
 def differences(old: Mapping[str, Setting], new: Mapping[str, Setting]) -> list[str]:
     """Say what differs between two sets of values, as "name (old → new)", in the order of names."""
     names = sorted(old.keys() | new.keys())

@@ -17,9 +17,10 @@ from dataclasses import dataclass, field
 from importlib import resources
 from numbers import Integral, Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from landscape import __version__
+from landscape.claim import Claim
 from landscape.files import atomic
 from landscape.style import HEIGHT, template
 
@@ -100,31 +101,6 @@ class Finding:
     question: str
     answer: str
     detail: str = ""
-
-
-@dataclass(frozen=True)
-class Claim:
-    """A claim beside what was found.
-
-    Attributes:
-        text: The claim.
-        place: Who makes it, and where.
-        claimed: The number claimed.
-        found: The number found, with its uncertainty.
-        detail: What carries the finding.
-        verdict: The verdict in words.
-        tone: "yes" where it holds, "no" where it does not, "open" where that is not decided.
-        anchor: The panel that shows it.
-    """
-
-    text: str
-    place: str
-    claimed: str
-    found: str
-    detail: str
-    verdict: str
-    tone: Literal["yes", "no", "open"]
-    anchor: str
 
 
 @dataclass(frozen=True)

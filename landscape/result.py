@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from landscape.types import Setting
 
 Array = NDArray[Any]
+SPLITS = ("train", "test")
+"""Parts of the data, in the order of the dimension `split`."""
 
 
 def quantity(unit: str, text: str, *dims: str) -> Any:

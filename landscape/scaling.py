@@ -20,8 +20,8 @@ ADAPTIVE = ("elementwise", "filter-wise")
 def scaling(metric: str, theta: Tensor, layout: Layout) -> Tensor:
     """The diagonal of T.
 
-    Elementwise it is |w|; filter-wise the norm of the filter that a weight belongs to, a filter being all that feeds
-    one output of a layer, and |w| for weights in no filter (biases, BatchNorm). Nothing is added to |w|: a weight
+    Elementwise it is |w|; filter-wise the norm of the filter that a weight belongs to, and |w| for weights in no
+    filter (biases, BatchNorm). Nothing is added to |w|: a weight
     that is zero stays where it is, and the metric is invariant exactly. Elementwise lengths survive a rescaling of
     single units, filter-wise ones that of whole layers.
 
@@ -35,15 +35,9 @@ def scaling(metric: str, theta: Tensor, layout: Layout) -> Tensor:
     """
     if metric == "elementwise":
         return theta.abs()
-    return torch.cat([_filters(view).reshape(-1) for view in layout.views(theta).values()])
-
-
-def _filters(weights: Tensor) -> Tensor:
-    if weights.dim() < 2:
-        return weights.abs()
-    rows = weights.flatten(1)
-    norms: Tensor = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
-    return norms.expand_as(rows)
+    filters = layout.filters(theta, singly=True)
+    norms = [torch.linalg.vector_norm(rows, dim=1, keepdim=True).expand_as(rows) for rows in filters]
+    return torch.cat([each.reshape(-1) for each in norms])
 
 
 def length(theta: Tensor, scale: Tensor) -> float:

@@ -91,9 +91,8 @@ def apart(x: Tensor, y: Tensor, layout: Layout) -> dict[str, Array]:
 def filter_distance(x: Tensor, y: Tensor, layout: Layout) -> tuple[float, int]:
     """√ Σ ‖f_y − f_x‖² / ‖f_x‖² over filters: distance in which each filter is as long as one.
 
-    A filter is all that makes one output of a layer: a slice along a tensor's first axis. A tensor of one axis
-    (biases, BatchNorm's scales and shifts) is one filter as a whole, for its entries may be 0 one by one. Filters
-    that are 0 in x have no length of their own and are left out.
+    A tensor of one axis (biases, BatchNorm's scales and shifts) is one filter as a whole, for its entries may be 0 one
+    by one. Filters that are 0 in x have no length of their own and are left out.
 
     Args:
         x: The flat vector whose filters set the lengths, shape (D,).
@@ -104,12 +103,10 @@ def filter_distance(x: Tensor, y: Tensor, layout: Layout) -> tuple[float, int]:
         The distance, float64, and how many filters were left out.
     """
     total, skipped = 0.0, 0
-    for _, shape, place in layout.slices():
-        rows = shape[0] if len(shape) > 1 else 1
-        before, moved = x[place].double().view(rows, -1), (y[place].double() - x[place].double()).view(rows, -1)
-        length = before.square().sum(1)
+    for before, after in zip(layout.filters(x), layout.filters(y), strict=True):
+        length, moved = before.double().square().sum(1), (after.double() - before.double()).square().sum(1)
         usable = length > 0
-        total += float((moved.square().sum(1)[usable] / length[usable]).sum())
+        total += float((moved[usable] / length[usable]).sum())
         skipped += int((~usable).sum())
     return total**0.5, skipped
 

@@ -19,6 +19,7 @@ from landscape.curvature import Objective
 from landscape.evaluate import BATCH, Score, evaluate, predict
 from landscape.pooling import recalibrate
 from landscape.problem import Problem
+from landscape.result import SPLITS, Array
 from landscape.split import Split
 from landscape.vector import FlatModel, lerp
 
@@ -40,7 +41,7 @@ class Surface:
         *,
         batch_size: int = BATCH,
         device: torch.device | str = "cpu",
-        dtype: torch.dtype = torch.float32,
+        dtype: torch.dtype | str = torch.float32,
     ) -> None:
         """Build the network and bring the data to the device.
 
@@ -48,8 +49,9 @@ class Surface:
             problem: What is measured.
             batch_size: Examples in a forward pass.
             device: Where to measure.
-            dtype: Floating point type of weights, statistics and computation.
+            dtype: Floating point type of weights, statistics and computation, or its name.
         """
+        dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
         self.problem = problem.to(device, dtype)
         self.flat = FlatModel(problem.build(0, device, dtype))
         self.batch_size = batch_size
@@ -113,6 +115,12 @@ class Surface:
     def score(self, name: str) -> Score:
         """Loss and error on the split "train" or "test" where the network is now, in eval mode."""
         return evaluate(self.flat.model, self.split(name), self.problem.task, self.batch_size)
+
+    def scores(self) -> Array:
+        """Loss and error of both splits where the network is now, shape (2, 2): quantity, then split."""
+        found = [self.score(name) for name in SPLITS]
+        values = torch.stack([*(s.loss for s in found), *(s.error for s in found)])
+        return values.cpu().numpy().reshape(2, 2)  # the only sync
 
     def outputs(self, name: str) -> Tensor:
         """Outputs for every example of a split where the network is now, in eval mode, shape (N, ...)."""

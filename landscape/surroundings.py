@@ -41,7 +41,8 @@ def measure(surface: Surface, rules: Rules) -> Iterator[dict[str, Any]]:
     objective, flat = rules.objective(surface), surface.flat
     hessian = HessianOperator(objective, rules.mode)
     check_determinism(hessian)
-    yield _scores(surface) | {"norm": float(torch.linalg.vector_norm(flat.theta.double()))}
+    loss, error = surface.scores()
+    yield {"loss": loss, "error": error, "norm": float(torch.linalg.vector_norm(flat.theta.double()))}
     plain = Nearby(flat, objective, rules.mode)
     centre = _centre(plain, hessian, rules)
     peaks, found = _ball(centre, rules.radius)
@@ -63,11 +64,6 @@ def measure(surface: Surface, rules: Rules) -> Iterator[dict[str, Any]]:
     yield {f"adaptive_{key}": values for key, values in boxes.items()}
     named = {key: key if key == "length" else f"adaptive_{key}" for key in balls[0]}
     yield {name: np.stack([each[key] for each in balls]) for key, name in named.items()} | {"evaluations": made}
-
-
-def _scores(surface: Surface) -> dict[str, Array]:
-    scores = [surface.score(name) for name in ("train", "test")]
-    return {key: np.array([float(getattr(score, key)) for score in scores]) for key in ("loss", "error")}
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,22 @@ class Layout:
         """
         return {name: theta[place].view(shape) for name, shape, place in self.slices()}
 
+    def filters(self, vector: Tensor, singly: bool = False) -> list[Tensor]:
+        """The filters of a flat vector, as views: for each tensor a matrix with a row for each of its filters.
+
+        A filter is all that makes one output of a layer: a slice along a tensor's first axis. A tensor of one axis
+        (biases, scales and shifts of normalisation) has no such slices.
+
+        Args:
+            vector: Flat vector, shape (D,).
+            singly: Whether each entry of a tensor of one axis counts as a filter, or the tensor as a whole.
+
+        Returns:
+            One view for each name, in order, shape (filters, entries of each).
+        """
+        alone = (-1, 1) if singly else (1, -1)
+        return [view.flatten(1) if view.dim() > 1 else view.view(alone) for view in self.views(vector).values()]
+
 
 def layout_of(model: nn.Module) -> Layout:
     """The layout of a network's trainable parameters."""

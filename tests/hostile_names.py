@@ -5,7 +5,8 @@ from __future__ import annotations
 import plotly.graph_objects as go
 
 from landscape import style
-from landscape.report import Claim, Finding, Page, Panel, Section, Table
+from landscape.claim import Claim
+from landscape.report import Finding, Page, Panel, Section, Table
 
 CALL = "window.__pwned=1"
 PAYLOADS = (
@@ -70,5 +71,5 @@ def everywhere(text: str, name: str) -> Page:
     table = Table(text, (text, "n"), ((text, 1), (text, 2)), text)
     panel = Panel(text, figure, text, text, text, table, {text: text})
     section = Section(text, text, (text,), (panel,))
-    claim = Claim(text, text, text, text, text, text, "yes", text)
+    claim = Claim(text, text, text, text, text, text, text)
     return Page(text, text, (Finding(text, text, text),), (table,), (section,), (text,), (table,), (claim,), text)

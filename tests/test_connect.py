@@ -12,8 +12,8 @@ from conftest import Command, Pair
 from torch import Tensor, nn
 
 from analyses import REGISTRY, connect
-from landscape import barrier, store
 from landscape import checkpoint as checkpoints
+from landscape import store
 from landscape.checkpoint import Checkpoint
 from landscape.curve import SHAPES, Curve, bend, slope, weights
 from landscape.errors import DivergedError, UsageError
@@ -128,7 +128,7 @@ def test_ends_of_curve_and_line_are_the_checkpoints_and_equal_arguments_give_equ
     surface = Surface(pair.problem)
     for place, end in ((0, pair.checkpoints[0]), (-1, pair.checkpoints[1])):
         surface.at(end)
-        loss, error = barrier.scores(surface)
+        loss, error = surface.scores()
         for on in ("curve", "line"):
             assert np.array_equal(getattr(one, f"{on}_loss")[:, place], loss)
             assert np.array_equal(getattr(one, f"{on}_error")[:, place], error)
@@ -164,7 +164,7 @@ class TestSavedPoint:
         found, point = store.load(halfway, connect.Connection), checkpoints.load(halfway.with_name("curve@0.25.pt"))
         surface = Surface(pair.problem)
         surface.at(point, recalibrated=False)
-        loss, error = barrier.scores(surface)
+        loss, error = surface.scores()
         (place,) = np.flatnonzero(found.t == 0.25)
         assert np.array_equal(loss, found.curve_loss[:, place])
         assert np.array_equal(error, found.curve_error[:, place])

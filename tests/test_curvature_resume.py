@@ -5,8 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ import pytest
 import torch
 from conftest import Command, Pair
 from curvature_nets import point, problem
+from stopping import stop
 
 from analyses import along, hessian
 from analyses.pages import read
@@ -200,19 +199,7 @@ def test_a_stopped_command_goes_on_to_the_same_result(
 ) -> None:
     out, state = tmp_path / "r.h5", tmp_path / "r.h5.state"
     words = ["hessian", str(pair.paths[0]), *SEARCH, "--out", str(out)]
-    code = "import sys; from cli.main import landscape; sys.argv[0] = 'landscape'; landscape()"
-    running = subprocess.Popen(
-        [sys.executable, "-c", code, *words], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    deadline = time.monotonic() + 200
-    while not state.exists():
-        assert running.poll() is None, running.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    running.send_signal(number)
-    _, told = running.communicate(timeout=200)
-    assert running.returncode == (-9 if number == signal.SIGKILL else 75), told
+    told = stop(words, state.exists, number)
     assert ("--resume" in told) == (number != signal.SIGKILL)
     assert state.exists()
     assert not out.exists()

@@ -13,7 +13,7 @@ from conftest import Pair
 from torch import Tensor, nn
 
 from analyses import asymmetry
-from analyses.asymmetry import Asymmetry
+from landscape.asymmetry import Asymmetry
 from landscape.errors import UsageError
 from landscape.metric import METRICS, metric, same_sign, shares, sign_matched
 from landscape.null import rise_ratios

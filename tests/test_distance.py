@@ -62,6 +62,13 @@ def test_total_variation_is_half_the_mean_distance_of_probabilities() -> None:
     assert total_variation(far, -far) == pytest.approx(1)
 
 
+def test_a_filter_is_a_slice_of_a_tensor_and_a_bias_is_one_filter_or_as_many_as_it_has_entries() -> None:
+    layout = Layout(("kernel", "bias", "scalar"), ((2, 1, 3), (2,), ()))
+    vector = torch.arange(9.0)
+    assert [rows.tolist() for rows in layout.filters(vector)] == [[[0, 1, 2], [3, 4, 5]], [[6, 7]], [[8]]]
+    assert [rows.tolist() for rows in layout.filters(vector, singly=True)][1:] == [[[6], [7]], [[8]]]
+
+
 def test_filter_normalised_distance_counts_filters_and_knows_no_scale_of_a_layer() -> None:
     layout = Layout(("conv", "bias", "dead"), ((2, 3, 1, 1), (2,), (2, 1)))
     x = torch.tensor([3, 0, 4, 0, 5, 0, 1, 0, 0, 2], dtype=torch.float64)

@@ -2,36 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 import torch
 from conftest import Command
+from stopping import stop
 
 from landscape import checkpoint as checkpoints
 
 TRAIN = ["train", "digits/mlp", "--method", "psam", "--epochs", "60", "--evaluations", "30"]
-
-
-def start(out: Path) -> subprocess.Popen[str]:
-    code = "import sys; from cli.main import landscape; sys.argv[0] = 'landscape'; landscape()"
-    return subprocess.Popen(
-        [sys.executable, "-c", code, *TRAIN, "--out", str(out)],
-        stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-
-
-def wait_for(out: Path, running: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 200
-    while not out.exists():
-        assert running.poll() is None, running.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 @pytest.fixture(scope="module")
@@ -46,15 +27,8 @@ def test_a_stopped_run_resumes_to_the_same_weights(
     run: Command, tmp_path: Path, whole: checkpoints.Checkpoint, number: signal.Signals
 ) -> None:
     out = tmp_path / "a.pt"
-    running = start(out)
-    wait_for(out, running)  # the first state that is saved on the way
-    running.send_signal(number)
-    _, told = running.communicate(timeout=200)
-    if number == signal.SIGKILL:
-        assert running.returncode == -9
-    else:
-        assert running.returncode == 75, told
-        assert "--resume" in told
+    told = stop([*TRAIN, "--out", out], out.exists, number)  # the first state that is saved on the way
+    assert ("--resume" in told) == (number != signal.SIGKILL)
     stopped = checkpoints.load(out)
     assert 0 < stopped.step < stopped.steps
     assert [path.name for path in tmp_path.iterdir() if path.suffix != ".tmp"] == ["a.pt"]

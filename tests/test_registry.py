@@ -167,6 +167,27 @@ def test_runs_share_a_figure_only_if_they_differ_in_the_seed_alone(results: dict
     assert "2 of 2 seeds" in section.panels[0].summary
 
 
+def test_titles_name_the_options_that_were_given_and_no_others(results: dict[str, Path]) -> None:
+    given = read(results["interpolate"])
+    options = {key: None if key in {"low", "high"} else value for key, value in given.provenance.options.items()}
+    found = replace(given, provenance=replace(given.provenance, options=options))
+    titles = [panel.title for panel in page([given, found]).sections[0].panels]
+    assert titles == ["SGD | SGD→SAM (low -1.0, high 2.0)", "SGD | SGD→SAM"]
+
+
+def test_an_answer_stands_without_its_label_where_it_names_all_of_it(results: dict[str, Path]) -> None:
+    one = read(results["asymmetry"])
+    names = {"names": ("sgd", "psam"), "methods": ("sgd", "psam")}
+    other = replace(one, result=replace(one.result, **names), provenance=replace(one.provenance, inputs={"sgd": "x"}))
+    told = page([one, other]).findings[0].answer.splitlines()
+    assert len(told) == 2
+    assert not any(line.startswith("SGD →") for line in told)
+    mlp = replace(one, provenance=replace(one.provenance, problem="digits/mlp", inputs={"sgd": "v"}))
+    alone = replace(mlp, result=replace(one.result, **names, log_ratio=one.result.log_ratio * 2))
+    told = page([one, replace(one, provenance=mlp.provenance), alone]).findings[0].answer
+    assert "SGD → SGD→SAM (problem digits/mlp)" in told  # the answer does not name the problem
+
+
 def test_a_report_of_very_different_results_is_still_a_report(results: dict[str, Path], run: Command) -> None:
     out = results["distance"].with_name("mixed.html")
     extra = results["distance"].with_name("one.h5")

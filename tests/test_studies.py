@@ -2,107 +2,27 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
-import os
 import re
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from browser import chromium, visit
 from conftest import Command
+from stopping import stop
+from study_kit import STUDY, resolved
 
 from analyses.pages import read
-from analyses.studies import reading
-from analyses.studies.claims import FAILS, HOLDS, OPEN, judge
+from analyses.studies.claims import judge
 from analyses.studies.drawing import front
 from analyses.studies.execute import present
 from analyses.studies.node import Training
-from analyses.studies.plan import Graph, plan
 from analyses.studies.shard import share
-from analyses.studies.table import KINDS, TESTS, Claim, Drawing, Question, Scale
-from analyses.studies.table import Training as Training_
 from landscape import checkpoint as checkpoints
+from landscape.claim import HOLDS
 from landscape.result import equal
-
-STUDY = """
-title = "Small"
-text = "a small study"
-reproduces = "nothing"
-
-[scales.cpu]
-text = "digits, four epochs"
-seeds = 2
-problem = "digits/mlp"
-settings = { epochs = 4, switch = 0.5 }
-values = { rhos = [0.05, 0.1] }
-
-[[trainings]]
-id = "sgd"
-method = "sgd"
-
-[[trainings]]
-id = "fork"
-method = "sgd-sam"
-rho = "$rhos"
-
-[[trainings]]
-id = "sgd-prime"
-method = "sgd"
-fork = "sgd"
-seed_shift = 1000
-
-[[analyses]]
-id = "errors"
-analysis = "evaluate"
-of = ["sgd", "fork", "sgd-prime"]
-
-[[analyses]]
-id = "apart"
-analysis = "distance"
-of = ["sgd", "fork", "sgd-prime"]
-
-[[claims]]
-id = "cost"
-text = "The fork costs 1.5"
-source = "arithmetic"
-place = "2 − E/T"
-claimed = "1.5"
-quantity = 'errors(rho=0.1).cost["fork"]'
-test = "equals"
-than = 1.5
-tolerance = 1e-12
-
-[[claims]]
-id = "farther"
-text = "SAM moves farther than other batches do"
-source = "nobody"
-place = "here"
-claimed = "above 0"
-quantity = 'log(apart(rho=0.1).l2["sgd", "fork"] / apart(rho=0.1).l2["sgd", "sgd-prime"])'
-test = "greater"
-figure = "by-rho"
-
-[[figures]]
-id = "by-rho"
-title = "Distance against ρ"
-kind = "sweep"
-x = 'apart.rho'
-xlabel = "ρ"
-ylabel = "L2 distance"
-y = { SAM = 'apart.l2["sgd", "fork"]' }
-level = { control = 'apart(rho=0.1).l2["sgd", "sgd-prime"]' }
-"""
-
-
-def resolved(text: str = STUDY, **words: object) -> Graph:
-    return plan(reading.read("small", text), "cpu", **words)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
@@ -211,19 +131,7 @@ def test_a_study_that_was_stopped_goes_on_to_the_same_weights(run: Command, tmp_
     text = STUDY.replace("epochs = 4", "epochs = 40, evaluations = 20").replace("seeds = 2", "seeds = 1")
     (tmp_path / "small.toml").write_text(text)
     words = ["study", str(tmp_path / "small.toml"), "--jobs", "1", "--quiet", "--out"]
-    code = "import sys; from cli.main import landscape; sys.argv[0] = 'landscape'; landscape()"
-    with subprocess.Popen(
-        [sys.executable, "-c", code, *words, str(tmp_path / "out")], stderr=subprocess.PIPE, text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    ) as running:  # fmt: skip
-        deadline = time.monotonic() + 200
-        while not list((tmp_path / "out").rglob("*.unfinished.pt")):
-            assert running.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.005)
-        running.send_signal(signal.SIGTERM)
-        _, told = running.communicate(timeout=200)
-    assert running.returncode == 75, told
+    told = stop([*words, tmp_path / "out"], lambda: list((tmp_path / "out").rglob("*.unfinished.pt")), signal.SIGTERM)
     assert "run the same command again" in told
     nodes = resolved(text).nodes
     assert len(present(nodes, tmp_path / "out").files) < len(nodes)
@@ -247,42 +155,6 @@ def test_a_run_that_diverges_is_a_finding_and_the_rest_goes_on(run: Command, tmp
     assert list((tmp_path / "out").rglob("*.failed.json"))
 
 
-def verdicts(values: list[float], **more: object) -> tuple[str, int | None, float]:
-    """A claim on numbers that are given, by way of a study without trainings."""
-    from analyses.studies.claims import _judge, _verdict
-    from analyses.studies.table import Claim
-
-    claim = Claim("c", "", "", "", "", "", **{"test": "less", **more})  # type: ignore[arg-type]
-    found = _judge(claim, [np.array(v) for v in values], [], True)
-    tested = _verdict(claim, "", len(values), found, found.p, 1)
-    return tested.verdict, tested.seeds_needed, tested.p
-
-
-def test_a_verdict_is_one_of_three_and_says_what_would_decide() -> None:
-    assert verdicts([-1.0, -1.2, -0.9, -1.1])[:2] == (HOLDS, None)
-    assert verdicts([1.0, 1.2, 0.9, 1.1])[:2] == (FAILS, None)
-    undecided, needed, _ = verdicts([-1.0, 0.9, -0.6, 0.3])
-    assert undecided == OPEN
-    assert needed is not None
-    assert needed > 4
-    assert verdicts([-1.0])[:2] == (OPEN, None)
-    assert verdicts([0.5, 0.51, 0.49], test="between", low=0.3, high=0.7)[0] == HOLDS
-    assert verdicts([0.9, 0.91, 0.89], test="between", low=0.3, high=0.7)[0] == FAILS
-    assert verdicts([0.9, 0.2, 0.6], test="between", low=0.3, high=0.7)[0] == OPEN
-    assert verdicts([1.25, 1.25], test="equals", than=1.25)[0] == HOLDS
-    assert verdicts([1.25, 1.26], test="equals", than=1.25, tolerance=1e-3)[0] == FAILS
-
-
-def test_a_test_between_two_bounds_is_two_one_sided_tests() -> None:
-    from scipy import stats
-
-    values = np.array([0.45, 0.6, 0.52, 0.38])
-    p = verdicts(list(values), test="between", low=0.3, high=0.7)[2]
-    low = stats.ttest_1samp(values, 0.3, alternative="greater").pvalue
-    high = stats.ttest_1samp(values, 0.7, alternative="less").pvalue
-    assert p == pytest.approx(2 * max(low, high))
-
-
 def test_claims_are_corrected_together(made: Path) -> None:
     text = STUDY + STUDY[STUDY.index('[[claims]]\nid = "farther"') : STUDY.index("[[figures]]")].replace(
         'id = "farther"', 'id = "again"'
@@ -296,53 +168,6 @@ def test_claims_are_corrected_together(made: Path) -> None:
 
 def test_the_pareto_front_holds_what_nothing_beats() -> None:
     assert front([(1, 5.0), (2, 4.0), (2, 6.0), (1.5, 5.5), (3, 4.0), (4, 1.0)]) == [(1, 5.0), (2, 4.0), (4, 1.0)]
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "cause"),
-    [
-        ('id = "cost"', 'idd = "cost"', "unknown key 'idd'"),
-        ('test = "equals"', 'test = "equal"', "has the test 'equal'"),
-        ('.cost["fork"]', '.costs["fork"]', "has no 'costs'"),
-        ("errors(rho=0.1)", "error(rho=0.1)", "names 'error'"),
-        ('"sgd-prime"]\n\n[[analyses]]', '"sgd-second"]\n\n[[analyses]]', "is not trained"),
-        ('analysis = "distance"', 'analysis = "distances"', "asks for 'distances'"),
-        ('fork = "sgd"', 'fork = "sam"', "is forked from 'sam'"),
-        ('rho = "$rhos"', 'rho = "$radii"', "has no value at this scale"),
-        ('method = "sgd"', 'methode = "sgd"', "unknown setting 'methode'"),
-        ("[scales.cpu]", "[scales.cpu", "is not TOML"),
-        ("than = 1.5", 'than = "1.5"', "than of claims 'cost' is '1.5'"),
-        ('figure = "by-rho"', 'figure = "by-roh"', "points to 'by-roh'"),
-    ],
-)
-def test_what_is_wrong_with_a_study_is_said_in_two_lines(
-    old: str, new: str, cause: str, run: Command, tmp_path: Path
-) -> None:
-    assert old in STUDY
-    (tmp_path / "small.toml").write_text(STUDY.replace(old, new, 1))
-    done = run("study", tmp_path / "small.toml", "--out", tmp_path / "out")
-    assert done.exit_code == 2
-    assert cause in done.stderr
-    assert len(done.stderr.splitlines()) == 2
-    assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize("name", reading.shipped())
-def test_every_study_that_comes_along_can_be_read_and_says_what_it_scales_down(name: str) -> None:
-    study = reading.read(*reading.find(name))
-    assert {scale.name for scale in study.scales} >= {"cpu", "paper"}
-    assert all(scale.text for scale in study.scales)
-    assert study.claims or study.experiments
-    if all(scale.problem.startswith("digits") for scale in study.scales if scale.name == "cpu" and scale.problem):
-        graph = plan(study, "cpu", seeds=1)
-        assert graph.nodes
-
-
-def test_the_list_describes_each_study(run: Command) -> None:
-    told = run("study", "--list").stdout
-    for name in reading.shipped():
-        assert f"\n{name} " in f"\n{told}"
-    assert run("study", "swich", "--out", "x").stderr.count("did you mean 'switch'") == 1
 
 
 def test_the_page_of_claims_is_written_from_what_was_found(made: Path, run: Command, tmp_path: Path) -> None:
@@ -377,29 +202,6 @@ def test_a_browser_draws_the_report_of_a_study(made: Path, width: int, dark: boo
         assert "not decided" in seen.page.inner_text(".claims") or "holds" in seen.page.inner_text(".claims")
         seen.page.click(".claims a >> nth=1")
         assert seen.page.evaluate("location.hash") == "#show-by-rho"
-
-
-def test_the_example_of_the_documentation_runs(run: Command, tmp_path: Path) -> None:
-    text = (Path(__file__).parent.parent / "docs" / "studies.md").read_text()
-    example = re.search(r"```toml\n(.*?)```", text, re.DOTALL)
-    assert example is not None
-    (tmp_path / "mine.toml").write_text(example[1])
-    words = ("--seeds", "2", "--set", "rhos=0.05,0.4,0.1,0.2", "--jobs", "1", "--quiet")
-    done = run("study", tmp_path / "mine.toml", "--out", tmp_path / "out", *words)
-    assert done.exit_code == 0, done.output
-    assert "The distance from SGD grows with ρ: holds" in done.stdout
-    for cls in (Scale, Training_, Question, Claim, Drawing):
-        for field in dataclasses.fields(cls):
-            assert f"`{field.name}`" in text or field.name in {"name"}, f"{cls.__name__}.{field.name} is not documented"
-    assert all(f"`{test}`" in text for test in TESTS)
-    assert all(f'`"{kind}"`' in text for kind in KINDS)
-
-
-def test_the_example_in_the_help_is_a_study(run: Command) -> None:
-    told = run("study", "--help").stdout
-    lines = told[told.index("  title = ") : told.index("Examples:")].splitlines()
-    study = reading.read("help", "\n".join(line.strip() for line in lines))
-    assert plan(study, "cpu").nodes
 
 
 def test_the_counts_of_mcnemars_test_add_up_to_the_difference_of_errors(made: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,12 +10,12 @@ from functools import partial
 import pytest
 import torch
 from torch import Tensor, nn
+from training_kit import make_problem, sam_by_hand, same, theta_of
 
 from landscape.batchnorm import frozen_statistics
 from landscape.checkpoint import Checkpoint
 from landscape.errors import DivergedError, InputError, UsageError
 from landscape.problem import Problem
-from landscape.split import Split
 from landscape.task import CrossEntropy
 from landscape.training.fork import relation
 from landscape.training.methods import METHODS
@@ -27,30 +26,13 @@ from landscape.training.schedule import Every, Until, count
 from landscape.training.settings import Settings, resolve
 
 
-def network(seed: int = 0) -> nn.Module:
-    return nn.Sequential(
-        nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Dropout(0.3), nn.Linear(64, 3)
-    )
-
-
 @pytest.fixture(scope="module")
 def problem() -> Problem:
-    generator = torch.Generator().manual_seed(0)
-    inputs = torch.randn(40, 1, 4, 4, generator=generator)
-    targets = torch.randint(0, 3, (40,), generator=generator)
-    return Problem(model=network, train=Split(inputs, targets), test=Split(inputs[:10], targets[:10]), crop=1)
+    return make_problem(n=40)
 
 
 def settings(**values: object) -> Settings:
     return resolve({"epochs": 6, "batch_size": 8, "rho": 0.1, "period": 4, "switch": 0.6, "evaluations": 3, **values})  # type: ignore[dict-item]
-
-
-def same(a: Checkpoint, b: Checkpoint) -> bool:
-    states = ("buffers", "optimizer", "history")
-    tensors = [(getattr(a, s)[k], getattr(b, s)[k]) for s in states for k in getattr(a, s)]
-    keys = all(getattr(a, s).keys() == getattr(b, s).keys() for s in states)
-    equal = all(torch.equal(x.nan_to_num(-1.0), y.nan_to_num(-1.0)) for x, y in [(a.theta, b.theta), *tensors])
-    return keys and equal and (a.step, a.forward, a.backward) == (b.step, b.forward, b.backward)
 
 
 def plain_loop(problem: Problem, chosen: Settings, step: Callable[..., None] | None = None) -> nn.Module:
@@ -79,10 +61,6 @@ def plain_loop(problem: Problem, chosen: Settings, step: Callable[..., None] | N
     return model
 
 
-def theta_of(model: nn.Module) -> Tensor:
-    return torch.cat([p.detach().reshape(-1) for p in model.parameters()])
-
-
 @pytest.mark.parametrize(
     "values",
     [{"method": "sgd"}, {"method": "sam", "rho": 0.0}, {"method": "psam", "switch": 1.0, "period": 10**6, "rho": 0.0}],
@@ -97,23 +75,8 @@ def test_without_perturbation_training_is_plain_sgd_bit_for_bit(problem: Problem
 
 
 def test_sam_equals_a_loop_written_from_the_paper(problem: Problem) -> None:
-    def sam(model: nn.Module, backward: Callable[[], None]) -> None:
-        gradients = [p.grad.clone() for p in model.parameters()]  # type: ignore[union-attr]
-        norm = torch.sqrt(sum((g.square().sum() for g in gradients), torch.zeros(())))
-        saved = copy.deepcopy(model.state_dict())
-        with torch.no_grad():
-            for p, g in zip(model.parameters(), gradients, strict=True):
-                p.add_(0.1 * g / norm)
-        statistics = {k: v.clone() for k, v in model.named_buffers()}
-        backward()
-        with torch.no_grad():
-            for name, p in model.named_parameters():
-                p.copy_(saved[name])
-            for name, b in model.named_buffers():
-                b.copy_(statistics[name])
-
     double = replace(problem, train=replace(problem.train), test=problem.test)
-    ours, theirs = train(double, settings(method="sam")), plain_loop(double, settings(method="sam"), sam)
+    ours, theirs = train(double, settings(method="sam")), plain_loop(double, settings(method="sam"), sam_by_hand)
     assert torch.allclose(ours.theta, theta_of(theirs), rtol=0, atol=1e-5)  # 30 steps of float32 rounding
     assert not torch.equal(ours.theta, train(double, settings(method="sgd")).theta)
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 import math
 
 import pytest
 import torch
 from torch import Tensor, nn
-from training_kit import B, N, gradient_of, kit, make_problem, plain_loop, settings, theta_of
+from training_kit import B, N, gradient_of, kit, make_problem, plain_loop, sam_by_hand, settings, theta_of
 
 from landscape.errors import UsageError
 from landscape.problem import Problem
@@ -101,24 +100,6 @@ def test_a_zero_gradient_perturbs_nothing(norm: float) -> None:
     assert torch.equal(sam_perturbation(torch.zeros(5), 0.1, norm), torch.zeros(5))
 
 
-def sam_in_double(model: nn.Module, backward: object, rho: float = 0.1) -> None:
-    """Foret et al., Algorithm 1, as a reader would write it; running statistics are those of the first pass."""
-    assert callable(backward)
-    gradients = [p.grad.clone() for p in model.parameters() if p.grad is not None]
-    length = torch.sqrt(torch.stack([g.square().sum() for g in gradients]).sum())
-    before = copy.deepcopy(model.state_dict())
-    with torch.no_grad():
-        for p, g in zip(model.parameters(), gradients, strict=True):
-            p += rho * g / length
-        statistics = {name: value.clone() for name, value in model.named_buffers()}
-    backward()
-    with torch.no_grad():
-        for name, p in model.named_parameters():
-            p.copy_(before[name])
-        for name, value in model.named_buffers():
-            value.copy_(statistics[name])
-
-
 def test_twenty_steps_of_sam_equal_a_loop_written_from_the_paper(problem: Problem) -> None:
     chosen = settings(method="sam")
     ours = kit(problem, chosen)
@@ -126,7 +107,7 @@ def test_twenty_steps_of_sam_equal_a_loop_written_from_the_paper(problem: Proble
         ours.stepper.step(t, learning_rate(chosen, N, t))
     theirs = plain_loop(
         problem, lambda p: torch.optim.SGD(p, 0.1, momentum=0.9, nesterov=True, weight_decay=5e-4), chosen, 20,
-        sam_in_double, torch.float64,
+        sam_by_hand, torch.float64,
     )  # fmt: skip
     assert torch.allclose(ours.flat.theta, theta_of(theirs), rtol=0, atol=1e-12)  # rounding of 20 float64 steps
     assert all(
@@ -151,7 +132,7 @@ def test_m_sharpness_is_the_average_of_independent_chunks(problem: Problem) -> N
             nn.functional.cross_entropy(model(x[2 * k : 2 * k + 2]), y[2 * k : 2 * k + 2]).backward()
 
         backward()
-        sam_in_double(model, backward)
+        sam_by_hand(model, backward)
         parts.append(gradient_of(model))
     assert torch.allclose(ours.flat.gradient, torch.stack(parts).mean(0), rtol=0, atol=1e-13)
     assert (ours.passes.forward, ours.passes.backward) == (2, 2)

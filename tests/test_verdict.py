@@ -14,7 +14,7 @@ from analyses.verdict import barrier, better, explained, sharper, side, verdict
 
 
 @pytest.fixture(scope="module")
-def sides(pair: Pair) -> asymmetry.Asymmetry:
+def sides(pair: Pair) -> asymmetry.Result:
     options = asymmetry.Options(eigenvectors=0, gaussian=1, sign_matched=0, points=4)
     found = asymmetry.compute(pair.problem, *pair.checkpoints, options=options)
     null = np.linspace(-0.9, 0.9, 99)
@@ -37,7 +37,7 @@ def errors(pair: Pair) -> evaluate.Evaluation:
     return replace(found, only_wrong=np.array([[0, 30], [10, 0]]), error=np.array([[0, 0.05], [0, 0.03]]))
 
 
-def test_a_side_is_named_where_few_random_directions_are_as_unequal(sides: asymmetry.Asymmetry) -> None:
+def test_a_side_is_named_where_few_random_directions_are_as_unequal(sides: asymmetry.Result) -> None:
     flat, steep = side(sides), side(replace(sides, log_ratio=np.array([3.0])))
     assert "SGD→SAM lies on the flat side of SGD's valley" in flat.text
     assert "p = 0.01)" in flat.sure  # (0 + 1) / (99 + 1)
@@ -45,7 +45,7 @@ def test_a_side_is_named_where_few_random_directions_are_as_unequal(sides: asymm
     assert (flat.sign, steep.sign) == (-1, 1)
 
 
-def test_no_side_is_named_where_random_directions_are_as_unequal(sides: asymmetry.Asymmetry) -> None:
+def test_no_side_is_named_where_random_directions_are_as_unequal(sides: asymmetry.Result) -> None:
     found = side(replace(sides, log_ratio=np.array([-0.8])))
     assert "no clear side" in found.text
     assert found.sign == 0
@@ -53,14 +53,14 @@ def test_no_side_is_named_where_random_directions_are_as_unequal(sides: asymmetr
     assert "no clear side" in small.text  # sure, but not a factor of two
 
 
-def test_what_speaks_against_a_side_is_said(sides: asymmetry.Asymmetry) -> None:
+def test_what_speaks_against_a_side_is_said(sides: asymmetry.Result) -> None:
     assert not [text for text in side(sides).open if "log rise ratio" in text]
     found = side(replace(sides, decayed_log_ratio=np.array([1.5]), held_out_ratio=np.array([-0.1]))).open
     assert any("with weight decay the log rise ratio is 1.50" in text for text in found)
     assert any("on the test loss the log rise ratio is −0.1" in text for text in found)
 
 
-def test_a_side_that_could_not_be_measured_is_none(sides: asymmetry.Asymmetry) -> None:
+def test_a_side_that_could_not_be_measured_is_none(sides: asymmetry.Result) -> None:
     assert "could not be measured" in side(replace(sides, log_ratio=np.array([np.nan]))).text
 
 
@@ -90,7 +90,7 @@ def test_flatness_explains_only_what_is_shown(curved: hessian.Result, errors: ev
 
 
 def test_the_verdict_holds_every_part(
-    pair: Pair, sides: asymmetry.Asymmetry, curved: hessian.Result, errors: evaluate.Evaluation
+    pair: Pair, sides: asymmetry.Result, curved: hessian.Result, errors: evaluate.Evaluation
 ) -> None:
     options = interpolate.Options(low=0.0, high=1.0, points=5, slopes=False)
     line = interpolate.compute(pair.problem, *pair.checkpoints, options=options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -69,6 +70,23 @@ def plain_loop(
             second(model, backward)
         made.step()
     return model
+
+
+def sam_by_hand(model: nn.Module, backward: Callable[[], None], rho: float = 0.1) -> None:
+    """Foret et al., Algorithm 1, as a reader would write it; running statistics are those of the first pass."""
+    gradients = [p.grad.clone() for p in model.parameters() if p.grad is not None]
+    length = torch.sqrt(torch.stack([g.square().sum() for g in gradients]).sum())
+    before = copy.deepcopy(model.state_dict())
+    with torch.no_grad():
+        for p, g in zip(model.parameters(), gradients, strict=True):
+            p += rho * g / length
+        statistics = {name: value.clone() for name, value in model.named_buffers()}
+    backward()
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            p.copy_(before[name])
+        for name, value in model.named_buffers():
+            value.copy_(statistics[name])
 
 
 def theta_of(model: nn.Module) -> Tensor:

@@ -10,14 +10,14 @@ from collections.abc import Callable
 from typing import Any, Protocol, cast
 
 from analyses.experiments import exit_time, flatness, perturbed_loss, saddle, saddle_escape, toy_minima
+from analyses.experiments.view import View
 
 
 class Experiment(Protocol):
     """What a module in the tuple holds.
 
-    `compute(options, progress, device, dtype)` answers the question. `label`, `words`, `claims`, `figure`, `views` and
-    `table` show stored results that differ in the option `seed` alone, several at a time; `views` are all figures,
-    `figure` is the first.
+    `compute(options, progress, device, dtype)` answers the question. `label`, `words`, `views`, `claims` and
+    their `note` show stored results that differ in the option `seed` alone, several at a time.
     """
 
     NAME: str
@@ -32,9 +32,8 @@ class Experiment(Protocol):
     label: Callable[[Any], str]
     claims: Callable[..., Any]
     words: Callable[..., tuple[str, str]]
-    figure: Callable[..., Any]
-    views: Callable[..., Any]
-    table: Callable[..., Any]
+    note: Callable[..., str]
+    views: Callable[..., tuple[View, ...]]
 
 
 # in the order of a report; a test holds each module against the protocol

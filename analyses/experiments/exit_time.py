@@ -23,10 +23,8 @@ from landscape.types import Progress, quiet
 from landscape.wording import bounded, number
 
 if TYPE_CHECKING:
-    from plotly.graph_objects import Figure
     from torch import Generator, Tensor
 
-    from landscape.report import Table
     from landscape.toys.gaussian_sgd import GaussianSGD
 
 NAME = "exit-time"
@@ -306,15 +304,7 @@ def views(*results: ExitTime) -> tuple[View, ...]:
     )
 
 
-def figure(*results: ExitTime) -> Figure:
-    """Exit times of SGD."""
-    return views(*results)[0].figure
-
-
-def table(*results: ExitTime) -> Table:
-    """What is claimed beside what was found."""
-    from landscape.claim import table as claimed
-
+def note(*results: ExitTime) -> str:
+    """What is to be known of all claims."""
     r = results[0]
-    note = f"η = {r.lr:g}, ΔL = {r.depth:g}, {len(results) * r.walkers} walks for each setting; ± one standard error."
-    return claimed(claims(*results), note)
+    return f"η = {r.lr:g}, ΔL = {r.depth:g}, {len(results) * r.walkers} walks for each setting; ± one standard error."

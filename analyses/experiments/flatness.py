@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -21,11 +21,6 @@ from landscape.options import option
 from landscape.result import Array, quantity
 from landscape.types import Progress, quiet
 from landscape.wording import bounded, number, percent
-
-if TYPE_CHECKING:
-    from plotly.graph_objects import Figure
-
-    from landscape.report import Table
 
 NAME = "flatness"
 TITLE = "Flatness and generalization"
@@ -236,17 +231,9 @@ def views(*results: Flatness) -> tuple[View, ...]:
     )
 
 
-def figure(*results: Flatness) -> Figure:
-    """Losses with their minima."""
-    return views(*results)[0].figure
-
-
-def table(*results: Flatness) -> Table:
-    """What is claimed beside what was found."""
-    from landscape.claim import table as claimed
-
+def note(*results: Flatness) -> str:
+    """What is to be known of all claims."""
     r = results[0]
-    note = (
+    return (
         f"{len(results) * r.draws} empirical losses of {r.examples} examples; ± one standard error, paired with ρ = 0."
     )
-    return claimed(claims(*results), note)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -25,11 +25,6 @@ from landscape.options import option
 from landscape.result import Array, quantity
 from landscape.types import Progress, quiet
 from landscape.wording import number
-
-if TYPE_CHECKING:
-    from plotly.graph_objects import Figure
-
-    from landscape.report import Table
 
 NAME = "perturbed-loss"
 TITLE = "The perturbed loss"
@@ -252,13 +247,6 @@ def views(*results: PerturbedLoss) -> tuple[View, ...]:
     return curves, View("Depth, curvature and shift", drawings.formulas(results[0]), drawings.FORMULAS)
 
 
-def figure(*results: PerturbedLoss) -> Figure:
-    """L and L̃ with their minima, and a slider for ρ."""
-    return views(*results)[0].figure
-
-
-def table(*results: PerturbedLoss) -> Table:
-    """What is claimed beside what was found."""
-    from landscape.claim import table as claimed
-
-    return claimed(claims(*results), "L̃ is computed without SAM's approximation; units are those of the toy function.")
+def note(*results: PerturbedLoss) -> str:
+    """What is to be known of all claims."""
+    return "L̃ is computed without SAM's approximation; units are those of the toy function."

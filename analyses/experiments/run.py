@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import shlex
 import time
 from datetime import UTC, datetime
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from landscape import store
 from landscape.files import check_target
-from landscape.options import as_dict
+from landscape.options import as_dict, as_flags
 from landscape.result import Provenance
 from landscape.types import Progress, quiet
 
@@ -73,11 +72,7 @@ def ask(
 
 def command(experiment: Experiment, options: Any, out: Path, dtype: str) -> str:
     """The shell command that asks the same again, options at their defaults left out."""
-    words = ["landscape", "toy", experiment.NAME]
-    for field in dataclasses.fields(options):
-        value, name = getattr(options, field.name), field.name.replace("_", "-")
-        if value != field.default:
-            words += [f"--{name}", str(value)]
+    words = ["landscape", "toy", experiment.NAME, *as_flags(options)]
     if dtype != "float64":
         words += ["--dtype", dtype]
     return shlex.join([*words, "--out", str(out)])

@@ -22,10 +22,7 @@ from landscape.types import Progress, quiet
 from landscape.wording import number, percent
 
 if TYPE_CHECKING:
-    from plotly.graph_objects import Figure
     from torch import Tensor
-
-    from landscape.report import Table
 
 NAME = "saddle"
 TITLE = "Saddles"
@@ -309,13 +306,6 @@ def views(*results: Saddle) -> tuple[View, ...]:
     )
 
 
-def figure(*results: Saddle) -> Figure:
-    """Animated paths."""
-    return views(*results)[0].figure
-
-
-def table(*results: Saddle) -> Table:
-    """What is claimed beside what was found."""
-    from landscape.claim import table as claimed
-
-    return claimed(claims(*results), "Beale's function: η = 0.001 and a grid of starts on [−2, 2] × [−1, 2].")
+def note(*results: Saddle) -> str:
+    """What is to be known of all claims."""
+    return "Beale's function: η = 0.001 and a grid of starts on [−2, 2] × [−1, 2]."

@@ -23,10 +23,7 @@ from landscape.types import Progress, quiet
 from landscape.wording import bounded, number, percent
 
 if TYPE_CHECKING:
-    from plotly.graph_objects import Figure
     from torch import Generator, Tensor
-
-    from landscape.report import Table
 
 NAME = "saddle-escape"
 TITLE = "Escape from saddles"
@@ -318,15 +315,7 @@ def views(*results: SaddleEscape) -> tuple[View, ...]:
     )
 
 
-def figure(*results: SaddleEscape) -> Figure:
-    """Momentum and batch size."""
-    return views(*results)[0].figure
-
-
-def table(*results: SaddleEscape) -> Table:
-    """What is claimed beside what was found."""
-    from landscape.claim import table as claimed
-
+def note(*results: SaddleEscape) -> str:
+    """What is to be known of all claims."""
     r = results[0]
-    note = f"Parts that left within {r.limit} steps, of {len(results) * r.walkers} walks for each setting."
-    return claimed(claims(*results), note)
+    return f"Parts that left within {r.limit} steps, of {len(results) * r.walkers} walks for each setting."

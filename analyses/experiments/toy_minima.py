@@ -23,10 +23,7 @@ from landscape.types import Progress, quiet
 from landscape.wording import bounded, number
 
 if TYPE_CHECKING:
-    from plotly.graph_objects import Figure
     from torch import Generator, Tensor
-
-    from landscape.report import Table
 
 NAME = "toy-minima"
 TITLE = "Minima of toy functions"
@@ -303,14 +300,6 @@ def views(*results: ToyMinima) -> tuple[View, ...]:
     )
 
 
-def figure(*results: ToyMinima) -> Figure:
-    """Figure 2."""
-    return views(*results)[0].figure
-
-
-def table(*results: ToyMinima) -> Table:
-    """What is claimed beside what was found."""
-    from landscape.claim import table as claimed
-
-    note = "The start of figure 2 and the settings of figure 1 are not stated by the review; ± one standard error."
-    return claimed(claims(*results), note)
+def note(*results: ToyMinima) -> str:
+    """What is to be known of all claims."""
+    return "The start of figure 2 and the settings of figure 1 are not stated by the review; ± one standard error."

@@ -17,13 +17,13 @@ import numpy as np
 from analyses.pages import Stored
 from analyses.studies.plan import Asked, Graph
 from analyses.studies.quantity import Instance, evaluate, parse, references
-from analyses.studies.table import Claim
+from analyses.studies.table import Hypothesis
+from landscape.claim import FAILS, HOLDS, OPEN
 from landscape.errors import UsageError
 from landscape.result import Array
 from landscape.statistics import counts, means, power, several, trend
 from landscape.statistics.means import Mean
 
-HOLDS, FAILS, OPEN = "holds", "does not hold", "not decided at this scale"
 LEVEL = 0.05
 
 
@@ -45,7 +45,7 @@ class Tested:
         missing: Seeds for which there is no number.
     """
 
-    claim: Claim
+    claim: Hypothesis
     network: str
     values: Array
     mean: Mean
@@ -159,7 +159,7 @@ def judge(graph: Graph, stored: Mapping[str, Stored]) -> list[Tested]:
     ]
 
 
-def _judge(claim: Claim, rows: Sequence[Array], other: Sequence[Array], seeded: bool) -> _Judged:
+def _judge(claim: Hypothesis, rows: Sequence[Array], other: Sequence[Array], seeded: bool) -> _Judged:
     if claim.test in {"increasing", "decreasing"}:
         return _trend(claim, rows)
     if claim.test == "mcnemar":
@@ -182,14 +182,14 @@ def _judge(claim: Claim, rows: Sequence[Array], other: Sequence[Array], seeded: 
     return _mean(claim, values, mean)
 
 
-def _compared(claim: Claim, value: float) -> bool:
+def _compared(claim: Hypothesis, value: float) -> bool:
     """Whether a number that nothing random is in is as claimed."""
     if claim.test == "between":
         return claim.low <= value <= claim.high
     return value < claim.than if claim.test == "less" else value > claim.than
 
 
-def _mean(claim: Claim, values: Array, mean: Mean) -> _Judged:
+def _mean(claim: Hypothesis, values: Array, mean: Mean) -> _Judged:
     """Against a bound, or against both ends of an interval, which the mean is in if it is above one and below one."""
     if claim.test == "between":
         low, high = (means.against(values, bound, claim.bootstrap) for bound in (claim.low, claim.high))
@@ -202,7 +202,7 @@ def _mean(claim: Claim, values: Array, mean: Mean) -> _Judged:
     return _Judged(values, mean, favour, against, effect=nearest / mean.spread if mean.spread else math.nan)
 
 
-def _trend(claim: Claim, rows: Sequence[Array]) -> _Judged:
+def _trend(claim: Hypothesis, rows: Sequence[Array]) -> _Judged:
     table = np.stack([row for row in rows if not np.isnan(row).any()]) if rows else np.empty((0, 2))
     found = trend.page(table)
     taus = np.array([trend.kendall(np.arange(table.shape[1]), row) for row in table])
@@ -225,7 +225,7 @@ def _pairs(rows: Sequence[Array], other: Sequence[Array]) -> _Judged:
     return _Judged(values, means.mean(values), favour, against, note=told)
 
 
-def _verdict(claim: Claim, network: str, n: int, found: _Judged, corrected: float, tests: int) -> Tested:
+def _verdict(claim: Hypothesis, network: str, n: int, found: _Judged, corrected: float, tests: int) -> Tested:
     if found.compared is not None:
         verdict = HOLDS if found.compared else FAILS
     elif corrected < LEVEL:
@@ -239,7 +239,7 @@ def _verdict(claim: Claim, network: str, n: int, found: _Judged, corrected: floa
     )  # fmt: skip
 
 
-def _needed(claim: Claim, found: _Judged, level: float) -> int | None:
+def _needed(claim: Hypothesis, found: _Judged, level: float) -> int | None:
     """Seeds that would decide at the level that Holm's rule gives the first of all claims."""
     if math.isfinite(found.effect):
         needed = power.seeds_needed(found.effect, level)

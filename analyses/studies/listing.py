@@ -11,8 +11,8 @@ from typing import Any
 
 from analyses.studies.claims import LEVEL, Tested
 from analyses.studies.plan import Graph
+from landscape.claim import Claim
 from landscape.errors import InputError
-from landscape.report import Claim
 
 
 def as_json(graph: Graph, tested: Sequence[Tested], shown: Sequence[Claim], command: str) -> str:

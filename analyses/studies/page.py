@@ -5,18 +5,18 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from analyses import experiments
 from analyses.pages import Stored
 from analyses.pages import page as page_of
 from analyses.studies import drawing, wording
-from analyses.studies.claims import FAILS, HOLDS, LEVEL, Tested
+from analyses.studies.claims import LEVEL, Tested
 from analyses.studies.plan import Graph
 from analyses.studies.table import Drawing
-from landscape.report import Claim, Page, Panel, Section
-
-TONES: Mapping[str, Literal["yes", "no"]] = {HOLDS: "yes", FAILS: "no"}
+from landscape.claim import Claim
+from landscape.claim import table as claimed
+from landscape.report import Page, Panel, Section
 
 
 def page(
@@ -93,17 +93,15 @@ def _experiments(graph: Graph, stored: Mapping[str, Stored], command: str) -> tu
             if not results or question.show is False:
                 continue
             answer, detail = experiment.words(*results)
-            drawn = experiment.views(*results)
-            anchor = _anchor(question.id, i)
+            drawn, anchor = experiment.views(*results), _anchor(question.id, i)
+            found = experiment.claims(*results)
+            data = claimed(found, experiment.note(*results))
             panels += [
                 Panel(title, figure, caption, command, f"{answer}. {detail}" if n == 0 else "",
-                      experiment.table(*results) if n == 0 else None, anchor=f"{anchor}-{n}" if n else anchor)
+                      data if n == 0 else None, anchor=f"{anchor}-{n}" if n else anchor)
                 for n, (title, figure, caption) in enumerate(drawn)
             ]  # fmt: skip
-            claims += [
-                Claim(c.text, c.place, c.claimed, c.found, "", c.verdict, TONES.get(c.verdict, "open"), anchor)
-                for c in experiment.claims(*results)
-            ]
+            claims += [dataclasses.replace(each, anchor=anchor) for each in found]
         sections.append(Section(experiment.TITLE, experiment.QUESTION, panels=tuple(panels)))
     return sections, claims
 
@@ -150,7 +148,6 @@ def _row(graph: Graph, tested: Tested, i: int) -> Claim:
         found=wording.found(tested),
         detail=wording.behind(tested),
         verdict=wording.decision(tested),
-        tone=TONES.get(tested.verdict, "open"),
         anchor=_anchor(claim.figure, at) if claim.figure in shown else f"claim-{i}",
     )
 

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from analyses import REGISTRY, Analysis
 from analyses.experiments import EXPERIMENTS, Experiment
 from analyses.studies.quantity import FUNCTIONS, parse, references
-from analyses.studies.table import KINDS, TESTS, Claim, Drawing, Network, Question, Scale, Study, Training
+from analyses.studies.table import KINDS, TESTS, Drawing, Hypothesis, Network, Question, Scale, Study, Training
 from landscape.errors import InputError, LandscapeError, UsageError, nearest
 
 T = TypeVar("T")
@@ -86,7 +86,7 @@ def _study(name: str, table: Mapping[str, Any]) -> Study:
         "trainings": [_training(each) for each in known.pop("trainings", [])],
         "analyses": [_made(Question, each, "analyses") for each in known.pop("analyses", [])],
         "experiments": [_made(Question, each, "experiments") for each in known.pop("experiments", [])],
-        "claims": [_made(Claim, each, "claims") for each in known.pop("claims", [])],
+        "claims": [_made(Hypothesis, each, "claims") for each in known.pop("claims", [])],
         "figures": [_made(Drawing, each, "figures") for each in known.pop("figures", [])],
     }
     return _made(Study, {"name": name, "scales": scales, **parts, **known}, "the study")
@@ -189,7 +189,7 @@ def _check_question(study: Study, question: Question) -> None:
             raise UsageError(f"'{question.id}' has the unknown option '{key}'", nearest(key, options))
 
 
-def _check_claim(study: Study, claim: Claim) -> None:
+def _check_claim(study: Study, claim: Hypothesis) -> None:
     if claim.test not in TESTS:
         raise UsageError(f"the claim '{claim.id}' has the test '{claim.test}'", nearest(claim.test, TESTS))
     if claim.test == "between" and not claim.low < claim.high:

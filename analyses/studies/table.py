@@ -91,7 +91,7 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Claim:
+class Hypothesis:
     """Something that was claimed, and the test of it.
 
     Attributes:
@@ -188,7 +188,7 @@ class Study:
     trainings: tuple[Training, ...] = ()
     analyses: tuple[Question, ...] = ()
     experiments: tuple[Question, ...] = ()
-    claims: tuple[Claim, ...] = ()
+    claims: tuple[Hypothesis, ...] = ()
     figures: tuple[Drawing, ...] = ()
 
     def scale(self, name: str) -> Scale:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 
-from analyses.studies.claims import OPEN, Tested
+from analyses.studies.claims import Tested
+from landscape.claim import OPEN
 from landscape.wording import number
 
 

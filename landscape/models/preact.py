@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from landscape.models.layers import convolution
+from landscape.models.layers import PreActivated, convolution
 
 EXPANSION = 4
 
@@ -37,23 +37,8 @@ class Bottleneck(nn.Module):
         return y + (x if self.shortcut is None else self.shortcut(x))
 
 
-class PreActResNet(nn.Module):
-    """Stem, three stages of bottlenecks, BatchNorm and ReLU, global average pool, linear layer."""
+class PreActResNet(PreActivated):
+    """Three stages of bottlenecks."""
 
     def __init__(self, shape: tuple[int, ...], classes: int, depth: int) -> None:
-        super().__init__()
-        self.stem = convolution(shape[0], 16)
-        blocks, before = [], 16
-        for stage, inner in enumerate((16, 32, 64)):
-            for repeat in range((depth - 2) // 9):
-                blocks.append(Bottleneck(before, inner, 2 if stage > 0 and repeat == 0 else 1))
-                before = EXPANSION * inner
-        self.blocks = nn.Sequential(*blocks)
-        self.norm = nn.BatchNorm2d(before)
-        self.head = nn.Linear(before, classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits (B, C) of images (B, channels, H, W)."""
-        x = F.relu(self.norm(self.blocks(self.stem(x))))
-        logits: Tensor = self.head(x.mean((2, 3)))
-        return logits
+        super().__init__(shape, classes, Bottleneck, (16, 32, 64), (depth - 2) // 9, EXPANSION)

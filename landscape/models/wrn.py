@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from landscape.models.layers import convolution
+from landscape.models.layers import PreActivated, convolution
 
 
 class WideBlock(nn.Module):
@@ -31,23 +31,8 @@ class WideBlock(nn.Module):
         return y + (x if self.shortcut is None else self.shortcut(active))
 
 
-class WideResNet(nn.Module):
-    """Stem, three stages of wide blocks, BatchNorm and ReLU, global average pool, linear layer."""
+class WideResNet(PreActivated):
+    """Three stages of wide blocks."""
 
     def __init__(self, shape: tuple[int, ...], classes: int, depth: int, factor: int) -> None:
-        super().__init__()
-        self.stem = convolution(shape[0], 16)
-        blocks, before = [], 16
-        for stage, base in enumerate((16, 32, 64)):
-            for repeat in range((depth - 4) // 6):
-                blocks.append(WideBlock(before, base * factor, 2 if stage > 0 and repeat == 0 else 1))
-                before = base * factor
-        self.blocks = nn.Sequential(*blocks)
-        self.norm = nn.BatchNorm2d(before)
-        self.head = nn.Linear(before, classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits (B, C) of images (B, channels, H, W)."""
-        x = F.relu(self.norm(self.blocks(self.stem(x))))
-        logits: Tensor = self.head(x.mean((2, 3)))
-        return logits
+        super().__init__(shape, classes, WideBlock, (16 * factor, 32 * factor, 64 * factor), (depth - 4) // 6)

@@ -8,7 +8,7 @@ import numpy as np
 
 from landscape.claim import pooled
 from landscape.result import Array
-from landscape.style import NEUTRAL, layout, mark
+from landscape.style import NEUTRAL, Mark, layout, mark
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -32,54 +32,15 @@ def exits(*results: ExitTime) -> Figure:
         1, 2, subplot_titles=["mean exit time", "(η/B) ln E[ν] over the theorem's limit"], horizontal_spacing=0.14
     )
     for i, curvature in enumerate(r.curvature):
-        look, name = mark(i), f"λ = {curvature:g}"
-        x = r.batch[i] / r.lr
+        look, name, x = mark(i), f"λ = {curvature:g}", r.batch[i] / r.lr
         claimed = r.chain[i, 0] * np.exp(r.claimed[i] * (x - x[0]))
+        _simulated(drawn, x, mean[i], error[i], look, name)
+        _curve(drawn, x, r.chain[i], f"{name}, exact", name, {"color": look.color})
+        _curve(drawn, x, claimed, f"{name}, theorem", name, {"color": look.color, "dash": "dot"})
         drawn.add_scatter(
-            x=x,
-            y=mean[i],
-            mode="markers",
-            name=name,
-            legendgroup=name,
-            marker=look.marker(),
-            error_y={"array": 2 * error[i], "width": 4},
-            row=1,
-            col=1,
-        )
-        drawn.add_scatter(
-            x=x,
-            y=r.chain[i],
-            mode="lines",
-            showlegend=False,
-            legendgroup=name,
-            name=f"{name}, exact",
-            line={"color": look.color},
-            row=1,
-            col=1,
-        )
-        drawn.add_scatter(
-            x=x,
-            y=claimed,
-            mode="lines",
-            showlegend=False,
-            legendgroup=name,
-            name=f"{name}, theorem",
-            line={"color": look.color, "dash": "dot"},
-            row=1,
-            col=1,
-        )
-        drawn.add_scatter(
-            x=r.scale,
-            y=r.exponent[i] / r.claimed[i],
-            mode="lines+markers",
-            showlegend=False,
-            legendgroup=name,
-            name=name,
-            marker=look.marker(),
-            line={"color": look.color},
-            row=1,
-            col=2,
-        )
+            x=r.scale, y=r.exponent[i] / r.claimed[i], mode="lines+markers", name=name, legendgroup=name,
+            showlegend=False, marker=look.marker(), line={"color": look.color}, row=1, col=2,
+        )  # fmt: skip
     drawn.add_hline(y=1, line={"color": NEUTRAL, "dash": "dot"}, row=1, col=2)
     layout(drawn, ["B/η", "2(B/η)ΔL/λ"], ["steps · η", ""], log=("y", "x2"))
     drawn.update_yaxes(rangemode="tozero", row=1, col=2)
@@ -96,55 +57,31 @@ def sam(*results: ExitTime) -> Figure:
     drawn = make_subplots(1, 2, subplot_titles=["mean exit time", "part of the walks inside"], horizontal_spacing=0.14)
     for i, seen in enumerate(r.ascent):
         look, name = mark(("sam", "sgd-sam")[i]), f"SAM, ascent on {seen}"
-        drawn.add_scatter(
-            x=r.rho,
-            y=mean[i],
-            mode="markers",
-            name=name,
-            legendgroup=name,
-            marker=look.marker(),
-            error_y={"array": 2 * error[i], "width": 4},
-            row=1,
-            col=1,
-        )
-        drawn.add_scatter(
-            x=r.rho,
-            y=r.sam_chain[i],
-            mode="lines",
-            name=f"{name}, exact",
-            showlegend=False,
-            legendgroup=name,
-            line={"color": look.color},
-            row=1,
-            col=1,
-        )
+        _simulated(drawn, r.rho, mean[i], error[i], look, name)
+        _curve(drawn, r.rho, r.sam_chain[i], f"{name}, exact", name, {"color": look.color})
         _survival(drawn, r, survival[i, -1], r.survival_exact[i, -1], look.color, name)
     _survival(drawn, r, survival[0, 0], r.survival_exact[0, 0], mark("sgd").color, "SGD", shown=True)
     return layout(drawn, ["ρ over half the width", "steps"], ["steps · η", ""], log=("y", "x2"))
 
 
+def _simulated(drawn: Figure, x: Array, mean: Array, error: Array, look: Mark, name: str) -> None:
+    """Marks with two standard errors, on the left."""
+    drawn.add_scatter(
+        x=x, y=mean, mode="markers", name=name, legendgroup=name, marker=look.marker(),
+        error_y={"array": 2 * error, "width": 4}, row=1, col=1,
+    )  # fmt: skip
+
+
+def _curve(
+    drawn: Figure, x: Array, y: Array, name: str, group: str, line: dict[str, str], col: int = 1, shown: bool = False
+) -> None:
+    drawn.add_scatter(
+        x=x, y=y, mode="lines", name=name, legendgroup=group, showlegend=shown, line=line, row=1, col=col
+    )  # fmt: skip
+
+
 def _survival(
     drawn: Figure, r: ExitTime, part: Array, exact: Array, color: str, name: str, shown: bool = False
 ) -> None:
-    drawn.add_scatter(
-        x=r.step,
-        y=part,
-        mode="lines",
-        name=name,
-        legendgroup=name,
-        showlegend=shown,
-        line={"color": color, "shape": "hv"},
-        row=1,
-        col=2,
-    )
-    drawn.add_scatter(
-        x=r.step,
-        y=exact,
-        mode="lines",
-        name=f"{name}, exact",
-        legendgroup=name,
-        showlegend=False,
-        line={"color": color, "dash": "dot"},
-        row=1,
-        col=2,
-    )
+    _curve(drawn, r.step, part, name, name, {"color": color, "shape": "hv"}, 2, shown)
+    _curve(drawn, r.step, exact, f"{name}, exact", name, {"color": color, "dash": "dot"}, 2)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -30,81 +30,53 @@ def curves(r: PerturbedLoss) -> Figure:
     drawn = make_subplots(2, 2, subplot_titles=[*r.drawn, "L̃ on ℝ²"], vertical_spacing=0.2, horizontal_spacing=0.13)
     changing: list[int] = []
     for i in range(len(r.drawn)):
-        at = {"row": i // 2 + 1, "col": i % 2 + 1}
-        drawn.add_scatter(
-            x=r.place[i], y=r.loss[i], mode="lines", name="L", legendgroup="L", showlegend=i == 0, line=_line(0), **at
-        )
-        drawn.add_scatter(
-            x=r.place[i],
-            y=r.perturbed[i, start],
-            mode="lines",
-            name="L̃",
-            legendgroup="L̃",
-            showlegend=i == 0,
-            line=_line(1),
-            **at,
-        )
-        drawn.add_scatter(
-            **_lowest(r, i, 0),
-            mode="markers",
-            name="minimum of L",
-            legendgroup="m",
-            showlegend=i == 0,
-            marker={"size": 9, "symbol": "circle-open", "color": NEUTRAL, "line": {"width": 2}},
-            **at,
-        )
-        drawn.add_scatter(
-            **_lowest(r, i, start),
-            mode="markers",
-            name="minimum of L̃",
-            legendgroup="M",
-            showlegend=i == 0,
-            marker=_star(),
-            **at,
-        )
-        changing += [len(drawn.data) - 3, len(drawn.data) - 1]
-        drawn.update_yaxes(range=_range(r.loss[i]), **at)
-    drawn.add_contour(
-        x=r.axis,
-        y=r.axis,
-        z=np.log10(r.plane_perturbed[start] + 0.02),
-        showscale=False,
-        ncontours=14,
-        hovertemplate="L̃ = %{customdata:.3g}",
-        customdata=r.plane_perturbed[start],
-        name="",
-        contours={"coloring": "heatmap"},
-        line={"width": 0.6, "color": NEUTRAL},
-        row=2,
-        col=2,
-    )
-    drawn.add_scatter(
-        x=[0],
-        y=[0],
-        mode="markers",
-        showlegend=False,
-        hovertemplate="minimum of L",
-        marker={"size": 10, "symbol": "circle-open", "color": "#ffffff", "line": {"width": 2}},
-        row=2,
-        col=2,
-    )
-    drawn.add_scatter(
-        **_point(r, start),
-        mode="markers",
-        showlegend=False,
-        hovertemplate="minimum of L̃ (%{x:.3f}, %{y:.3f})",
-        marker={**_star(), "line": {"width": 1, "color": "#ffffff"}},
-        row=2,
-        col=2,
-    )
-    changing += [len(drawn.data) - 3, len(drawn.data) - 1]
-    frames = [
-        [d for i in range(len(r.drawn)) for d in ({"y": r.perturbed[i, k]}, _lowest(r, i, k))]
-        + [{"z": np.log10(r.plane_perturbed[k] + 0.02), "customdata": r.plane_perturbed[k]}, _point(r, k)]
-        for k in range(len(r.rho))
-    ]
+        changing += _on_line(drawn, r, i, start)
+    changing += _on_plane(drawn, r, start)
+    frames = [_frame(r, k) for k in range(len(r.rho))]
     slide(drawn, frames, [f"{v:.3g}" for v in r.rho], changing, prefix="ρ = ", start=start)
     return layout(drawn, ["w", "w", "w", "w₁"], ["loss", "loss", "loss", "w₂"], height=680 + ROOM)
+
+
+def _on_line(drawn: Figure, r: PerturbedLoss, i: int, k: int) -> list[int]:
+    """Draw function i with L̃ at radius k, and tell which traces change with the radius: L̃ and its minimum."""
+    at = {"row": i // 2 + 1, "col": i % 2 + 1, "showlegend": i == 0}
+    ring = {"size": 9, "symbol": "circle-open", "color": NEUTRAL, "line": {"width": 2}}
+    line, marks = {"x": r.place[i], "mode": "lines", **at}, {"mode": "markers", **at}
+    drawn.add_scatter(y=r.loss[i], name="L", legendgroup="L", line=_line(0), **line)
+    drawn.add_scatter(y=r.perturbed[i, k], name="L̃", legendgroup="L̃", line=_line(1), **line)
+    drawn.add_scatter(**_lowest(r, i, 0), name="minimum of L", legendgroup="m", marker=ring, **marks)
+    drawn.add_scatter(**_lowest(r, i, k), name="minimum of L̃", legendgroup="M", marker=_star(), **marks)
+    drawn.update_yaxes(range=_range(r.loss[i]), row=at["row"], col=at["col"])
+    return [len(drawn.data) - 3, len(drawn.data) - 1]
+
+
+def _on_plane(drawn: Figure, r: PerturbedLoss, k: int) -> list[int]:
+    """Draw L̃ at radius k on the plane, and tell which traces change with the radius: L̃ and its minimum."""
+    at, white = {"row": 2, "col": 2}, "#ffffff"
+    drawn.add_contour(
+        x=r.axis, y=r.axis, **_field(r, k), name="", showscale=False, ncontours=14, contours={"coloring": "heatmap"},
+        line={"width": 0.6, "color": NEUTRAL}, hovertemplate="L̃ = %{customdata:.3g}", **at,
+    )  # fmt: skip
+    drawn.add_scatter(
+        x=[0], y=[0], mode="markers", showlegend=False, hovertemplate="minimum of L",
+        marker={"size": 10, "symbol": "circle-open", "color": white, "line": {"width": 2}}, **at,
+    )  # fmt: skip
+    drawn.add_scatter(
+        **_point(r, k), mode="markers", showlegend=False, hovertemplate="minimum of L̃ (%{x:.3f}, %{y:.3f})",
+        marker={**_star(), "line": {"width": 1, "color": white}}, **at,
+    )  # fmt: skip
+    return [len(drawn.data) - 3, len(drawn.data) - 1]
+
+
+def _frame(r: PerturbedLoss, k: int) -> list[dict[str, Any]]:
+    """What the traces that change hold at radius k, in their order."""
+    lines = [d for i in range(len(r.drawn)) for d in ({"y": r.perturbed[i, k]}, _lowest(r, i, k))]
+    return [*lines, _field(r, k), _point(r, k)]
+
+
+def _field(r: PerturbedLoss, k: int) -> dict[str, Array]:
+    """L̃ on the plane at radius k, on a logarithmic colour scale."""
+    return {"z": np.log10(r.plane_perturbed[k] + 0.02), "customdata": r.plane_perturbed[k]}
 
 
 def _line(index: int) -> dict[str, object]:

@@ -35,61 +35,51 @@ def paths(r: Saddle) -> Figure:
 
     drawn = make_subplots(1, 2, subplot_titles=list(r.functions), horizontal_spacing=0.1)
     moving: list[int] = []
-    for f, function in enumerate(r.functions):
-        ground = r.ground[f] if f == 0 else np.log10(r.ground[f] + 1e-3)
-        drawn.add_contour(
-            x=r.abscissa[f], y=r.ordinate[f], z=ground, showscale=False, ncontours=18, opacity=0.55, name=function,
-            hoverinfo="skip", colorscale="Greys", line={"width": 0.7, "color": NEUTRAL}, row=1, col=f + 1,
-        )  # fmt: skip
-        drawn.add_scatter(
-            x=[SADDLES[f][0]], y=[SADDLES[f][1]], mode="markers", showlegend=False,
-            hovertemplate="saddle<extra></extra>", row=1, col=f + 1,
-            marker={"symbol": "x-thin", "size": 12, "line": {"width": 2.5, "color": TRAIN}},
-        )  # fmt: skip
-        for m, (method, look) in enumerate(zip(r.methods, LOOKS, strict=True)):
-            x, y = _joined(_inside(r, f, m))
-            drawn.add_scatter(
-                x=x,
-                y=y,
-                mode="lines",
-                name=method,
-                legendgroup=method,
-                showlegend=False,
-                opacity=0.75,
-                line={**look.line(1.5)},
-                hoverinfo="skip",
-                row=1,
-                col=f + 1,
-            )
-        for m, (method, look) in enumerate(zip(r.methods, LOOKS, strict=True)):
-            drawn.add_scatter(
-                **_now(r, f, m, 0),
-                mode="markers",
-                name=method,
-                legendgroup=method,
-                showlegend=f == 0,
-                marker={**look.marker(9), "line": {"width": 1, "color": "#ffffff"}},
-                row=1,
-                col=f + 1,
-            )
-            moving.append(len(drawn.data) - 1)
-        drawn.update_xaxes(range=[r.abscissa[f, 0], r.abscissa[f, -1]], row=1, col=f + 1)
-        drawn.update_yaxes(range=[r.ordinate[f, 0], r.ordinate[f, -1]], row=1, col=f + 1)
+    for f in range(len(r.functions)):
+        _ground(drawn, r, f)
+        moving += _tracks(drawn, r, f)
     drawn.add_scatter(
-        x=[3],
-        y=[0.5],
-        mode="markers",
-        showlegend=False,
-        hovertemplate="minimum<extra></extra>",
-        marker={"symbol": "star", "size": 13, "color": TRAIN},
-        row=1,
-        col=2,
-    )
+        x=[3], y=[0.5], mode="markers", showlegend=False, hovertemplate="minimum<extra></extra>",
+        marker={"symbol": "star", "size": 13, "color": TRAIN}, row=1, col=2,
+    )  # fmt: skip
     moments = range(r.step.shape[1])
     frames = [[_now(r, f, m, t) for f in range(len(r.functions)) for m in range(len(r.methods))] for t in moments]
     names = [f"{a} | {b}" for a, b in r.step.T]
     slide(drawn, frames, names, moving, prefix="steps: ", play=True)
     return layout(drawn, ["x", "x"], ["y", "y"], height=470 + ROOM)
+
+
+def _ground(drawn: Figure, r: Saddle, f: int) -> None:
+    """Draw the values of function f and its saddle; Beale's on a logarithmic colour scale."""
+    at, (x, y) = {"row": 1, "col": f + 1}, SADDLES[f]
+    drawn.add_contour(
+        x=r.abscissa[f], y=r.ordinate[f], z=r.ground[f] if f == 0 else np.log10(r.ground[f] + 1e-3), showscale=False,
+        ncontours=18, opacity=0.55, name=r.functions[f], hoverinfo="skip", colorscale="Greys",
+        line={"width": 0.7, "color": NEUTRAL}, **at,
+    )  # fmt: skip
+    drawn.add_scatter(
+        x=[x], y=[y], mode="markers", showlegend=False, hovertemplate="saddle<extra></extra>",
+        marker={"symbol": "x-thin", "size": 12, "line": {"width": 2.5, "color": TRAIN}}, **at,
+    )  # fmt: skip
+    drawn.update_xaxes(range=[r.abscissa[f, 0], r.abscissa[f, -1]], **at)
+    drawn.update_yaxes(range=[r.ordinate[f, 0], r.ordinate[f, -1]], **at)
+
+
+def _tracks(drawn: Figure, r: Saddle, f: int) -> list[int]:
+    """Draw all paths on function f and, over them, a mark at the start of each; tell which traces move: the marks."""
+    at = {"row": 1, "col": f + 1}
+    for m, (method, look) in enumerate(zip(r.methods, LOOKS, strict=True)):
+        x, y = _joined(_inside(r, f, m))
+        drawn.add_scatter(
+            x=x, y=y, mode="lines", name=method, legendgroup=method, showlegend=False, opacity=0.75,
+            line=look.line(1.5), hoverinfo="skip", **at,
+        )  # fmt: skip
+    for m, (method, look) in enumerate(zip(r.methods, LOOKS, strict=True)):
+        drawn.add_scatter(
+            **_now(r, f, m, 0), mode="markers", name=method, legendgroup=method, showlegend=f == 0,
+            marker={**look.marker(9), "line": {"width": 1, "color": "#ffffff"}}, **at,
+        )  # fmt: skip
+    return list(range(len(drawn.data) - len(r.methods), len(drawn.data)))
 
 
 def _inside(r: Saddle, f: int, m: int) -> Array:

@@ -1,0 +1,64 @@
+"""The barrier between two ends of a curve, and how sure it and a proportion are, against closed forms and noise."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from conftest import Pair
+
+from landscape import barrier, hermite
+from landscape.binomial import wilson
+from landscape.line import Line
+from landscape.surface import Surface
+from landscape.task import CrossEntropy
+
+
+def test_the_barrier_is_the_largest_height_above_the_chord() -> None:
+    x = np.linspace(-1, 2, 13)
+    made = hermite.fit(x, 2 - x - (x - 0.4) ** 2 * 4, -1 - 8 * (x - 0.4))  # above its chord by 4 x (1 - x)
+    rise = np.repeat((4 * x * (1 - x))[:, None], 2, 1)
+    found = barrier.measure(made, rise, np.full(13, 0.1), smooth=True)
+    assert (found.height, found.place) == pytest.approx((1.0, 0.5), abs=1e-12)
+    assert found.between < 1e-12
+    assert (found.sampling, found.halves) == pytest.approx((0.1, 1.0))
+    convex = barrier.measure(hermite.fit(x, x**2, 2 * x), -rise, np.zeros(13), smooth=True)
+    assert (convex.height, convex.halves) == (0.0, 0.0)
+    assert math.isnan(barrier.measure(hermite.fit(x + 0.1, x), rise, rise[:, 0], smooth=True).height)
+
+
+def test_choosing_the_place_on_the_other_half_takes_the_bias_out_of_a_maximum() -> None:
+    random = np.random.default_rng(0)
+    x = np.linspace(0, 1, 41)
+    plain, halves = [], []
+    for _ in range(400):  # noise alone: the height is 0 on the whole population
+        rise = random.normal(size=(41, 2)) * (x * (1 - x))[:, None]
+        made = hermite.Curve(x, rise.mean(1), np.zeros(41), log=False, error=np.zeros(40))
+        found = barrier.measure(made, rise, np.ones(41), smooth=False)
+        plain.append(found.height)
+        halves.append(found.halves)
+    assert np.mean(plain) > 10 * abs(np.mean(halves))
+    assert abs(np.mean(halves)) < 4 * np.std(halves) / 20
+
+
+def test_the_spread_of_a_barrier_is_that_of_paired_differences(pair: Pair) -> None:
+    surface = Surface(pair.problem)
+    found = Line(surface, *pair.checkpoints, "keep").measure(0.3)
+    losses = []
+    for alpha in (0.0, 0.3, 1.0):
+        surface.place(*surface.between(*pair.checkpoints, alpha), recalibrated=False)
+        losses.append(CrossEntropy().losses(surface.outputs("test"), surface.problem.test.targets).double())
+    height = losses[1] - 0.7 * losses[0] - 0.3 * losses[2]
+    assert found.spread[0, 1] == pytest.approx(float(height.std()) / math.sqrt(len(height)), rel=1e-5)
+    assert found.rise[0, 1] == pytest.approx([float(height[::2].mean()), float(height[1::2].mean())], rel=1e-5)
+
+
+def test_the_interval_of_a_proportion_is_wilsons() -> None:
+    low, high = wilson(np.array([0.0, 0.2, 1.0]), 50)
+    # Wilson 1927 as tabulated by Brown, Cai and DasGupta 2001 for 10 of 50: [0.1124, 0.3304]
+    assert (low[1], high[1]) == pytest.approx((0.1124, 0.3304), abs=5e-5)
+    assert low[0] == 0.0
+    assert high[2] == 1.0
+    assert high[0] == pytest.approx(1 - low[2])
+    assert high[0] == pytest.approx(3.8415 / 53.8415, abs=1e-4)
