@@ -137,6 +137,7 @@ def _list(as_json: bool) -> None:
 def _dry_run(graph: Any, out: Path, device: str, as_json: bool) -> None:
     from analyses.studies.cost import lines, total
     from analyses.studies.execute import present
+    from landscape.wording import duration
 
     made = present(graph.nodes, out)
     told = lines(graph, made, device)
@@ -146,15 +147,15 @@ def _dry_run(graph: Any, out: Path, device: str, as_json: bool) -> None:
               "graph": [vars(line) for line in told]})  # fmt: skip
         return
     width = max(len(line.name) for line in told)
-    click.echo(f"{'node':<{width}}  {'made':>9}  SGD runs  seconds each")
+    click.echo(f"{'node':<{width}}  {'made':>9}  SGD runs     time each")
     for line in told:
         source = f"  from {line.source}" if line.source else ""
-        time = f"{line.seconds:12.3g}" if line.seconds == line.seconds else f"{'not timed':>12}"
+        time = f"{duration(line.seconds):>12}" if line.seconds == line.seconds else f"{'not timed':>12}"
         click.echo(f"{line.name:<{width}}  {f'{line.made}/{line.count}':>9}  {line.units:8.3f}  {time}{source}")
     left = len(graph.nodes) - len(made.files) - len(made.failed)
     click.echo(
         f"{left} of {len(graph.nodes)} nodes to make over {graph.seeds} seeds: "
-        f"{units:.3g} SGD runs, about {seconds:.3g} s of one thread"
+        f"{units:.3g} SGD runs, about {duration(seconds)} of one thread"
     )
 
 

@@ -74,6 +74,21 @@ def points(values: Iterable[float]) -> str:
     return mean if low == high else f"{mean} ({low} to {high})"
 
 
+def duration(seconds: float) -> str:
+    """A time in the unit that fits it: 9.5 s, 12 min, 3.1 h or 40 days.
+
+    Args:
+        seconds: Seconds, at least 0.
+
+    Returns:
+        Two digits and the unit.
+    """
+    for unit, length in (("days", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.{0 if seconds >= 10 * length else 1}f} {unit}"
+    return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
+
+
 def seeds(n: int) -> str:
     """How many runs a mean is over: nothing for one, " over 3 seeds" for three."""
     return "" if n == 1 else f" over {n} seeds"

@@ -7,7 +7,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from landscape.wording import bounded
+from landscape.wording import bounded, duration
 
 MIDDLES = st.floats(-1e6, 1e6).filter(lambda x: x == 0 or abs(x) > 1e-6)
 
@@ -27,3 +27,8 @@ def test_intervals_read_well() -> None:
     assert bounded(-0.0084, 0.0017) == "−0.0084 ± 0.0017"
     assert bounded(12.0, 0.0) == "12.00000"
     assert bounded(math.nan, 0.1) == "not computed"
+
+
+def test_times_come_in_the_unit_that_fits() -> None:
+    told = [duration(t) for t in (0.0123, 9.5, 59.9, 119, 120, 7199, 7200, 172_800, 9.2e7)]
+    assert told == ["0.012 s", "9.5 s", "60 s", "119 s", "2.0 min", "120 min", "2.0 h", "2.0 days", "1065 days"]

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import re
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from analyses.studies.execute import Made
 from analyses.studies.node import Answer, Training
 from analyses.studies.plan import Graph
 
 STEPS = 8
-"""Steps that are timed."""
+"""Steps that are timed at most."""
+PATIENCE = 2.0
+"""Seconds after which no further step is timed."""
+FEW = 500
+"""Test examples that are timed at most."""
 
 
 @dataclass(frozen=True)
@@ -79,9 +83,11 @@ def _rates(graph: Graph, spec: str, device: str) -> tuple[float, float]:
     from landscape.training.run import train
     from landscape.training.settings import resolve
 
-    problem = problems.load(spec)
+    whole = problems.load(spec)
     runs = [n for n in graph.nodes.values() if isinstance(n, Training) and n.spec == spec]
     settings = resolve(runs[0].settings, {"method": "sgd"})
+    some = min(STEPS * settings.batch_size, len(whole.train))
+    problem = replace(whole, train=whole.train.head(some), test=whole.test.head(min(FEW, len(whole.test))))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -90,8 +96,11 @@ def _rates(graph: Graph, spec: str, device: str) -> tuple[float, float]:
         train(problem, settings, start=first, stop_at=1, device=device)
         idle = time.perf_counter() - began
         began = time.perf_counter()
-        train(problem, settings, start=first, stop_at=1 + STEPS, device=device)
-        step = max(time.perf_counter() - began - idle, 1e-6) / STEPS
+        last = train(
+            problem, settings, start=first, stop_at=1 + STEPS, device=device,
+            stop=lambda: time.perf_counter() - began > idle + PATIENCE,
+        )  # fmt: skip
+        step = max(time.perf_counter() - began - idle, 1e-6) / max(last.step - 1, 1)
         surface = Surface(problem, device=device)
         surface.at(first)
         began = time.perf_counter()
