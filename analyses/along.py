@@ -217,15 +217,23 @@ def words(*results: Ridge) -> tuple[str, str]:
     top = np.array([r.eigenvalue[where, 0].max() for r, where in zip(results, inside, strict=True)])
     place = [float(r.alpha[where][r.eigenvalue[where, 0].argmax()]) for r, where in zip(results, inside, strict=True)]
     over = top / ends.max(1)
-    if (over > 1).all():
+    ridge = np.array([_ridge(r) for r in results])
+    if ridge.all():
         answer = f"Sharper between them than at either: {spread(over)} times the sharper end, at α = {spread(place)}"
-    elif (over == 1).all():
+    elif not ridge.any():
         sharp = int(np.argmax(ends.mean(0)))
         answer = f"Sharpest at {names[sharp]}: no ridge between them"
     else:
-        answer = f"A ridge between them in {int((over > 1).sum())} of {len(over)} seeds"
+        answer = f"A ridge between them in {int(ridge.sum())} of {len(over)} seeds"
     detail = f"λ₁ in nats/θ²: {names[0]} {spread(ends[:, 0])}, {names[1]} {spread(ends[:, 1])}, largest {spread(top)}"
     return answer, detail if all(r.converged.all() for r in results) else f"{detail}. Some searches did not converge"
+
+
+def _ridge(r: Ridge) -> bool:
+    """Whether λ₁ is larger somewhere between both ends than at either, by more than its intervals."""
+    ends = (r.alpha == 0) | (r.alpha == 1)
+    between = (r.alpha > 0) & (r.alpha < 1)
+    return bool(r.interval_low[between, 0].max() > r.interval_high[ends, 0].max())
 
 
 def listing(result: Ridge) -> list[str]:

@@ -149,6 +149,8 @@ def words(*results: Sharpness) -> tuple[str, str]:
     factor = top[:, sharp] / top[:, flat]
     always = int((factor > 1).sum())
     sure = "" if len(factor) == 1 else f" in {always} of {len(factor)} seeds"
+    if not any(r.interval_high[flat, 0] < r.interval_low[sharp, 0] for r in results):
+        return f"{' and '.join(names)} are not told apart: the intervals of λ₁ overlap", detail
     return f"{names[flat]} is {spread(factor)} times flatter than {names[sharp]}{sure}", detail
 
 

@@ -27,6 +27,8 @@ def refuse_existing(path: Path, force: bool) -> None:
     """
     if path.is_dir():
         raise InputError(f"{path} could not be written: it is a directory", "choose another --out")
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path} is a device or a pipe, which a file would replace", "choose another --out")
     if os.path.lexists(path) and not force:
         raise UsageError(f"{path} exists already", "choose another --out, or add --force to overwrite it")
 

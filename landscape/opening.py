@@ -25,7 +25,7 @@ def open_checkpoints(
     Args:
         paths: Checkpoints of this toolkit, or weights from elsewhere.
         spec: The problem or its spec; None takes the one that the checkpoints name.
-        say: Told of every guess made.
+        say: Told of every guess made, and of what to be careful with.
 
     Returns:
         The problem and the checkpoints, which all fit its network.
@@ -51,6 +51,10 @@ def open_checkpoints(
         own or _foreign(content, path, problem, say) for own, content, path in zip(ours, contents, paths, strict=True)
     ]
     _check(found, problem, paths)
+    differing = _frozen_apart(found, problem)
+    if differing:
+        what = f"frozen weights differ ({differing[0]}{', …' if len(differing) > 1 else ''})"
+        say(f"{what}: lines move them, distances count trained weights only")
     return problem, _distinct_names(found, paths)
 
 
@@ -86,11 +90,22 @@ def _check(found: Sequence[Checkpoint], problem: Problem, paths: Sequence[Path])
             )
         if not bool(torch.isfinite(checkpoint.theta).all()):
             raise DivergedError(f"{path} holds weights that are not finite", "use an earlier checkpoint of that run")
+        broken = [n for n, b in checkpoint.buffers.items() if b.is_floating_point() and bool(b.isnan().any())]
+        if broken:
+            raise DivergedError(f"{path} holds NaN in {broken[0]}", "use an earlier checkpoint of that run")
         if checkpoint.data not in {"", fingerprint}:
             raise InputError(
                 f"{path} was trained on other data than {problem.spec} holds now",
                 "bring back those data; if a function makes them, let it seed its random numbers",
             )
+
+
+def _frozen_apart(found: Sequence[Checkpoint], problem: Problem) -> list[str]:
+    """Names of parameters that were not trained and are not the same in all checkpoints."""
+    with torch.device("cpu"):
+        frozen = [name for name, p in problem.build(0).named_parameters() if not p.requires_grad]
+    first, *others = (c.buffers for c in found)
+    return [name for name in frozen if any(not torch.equal(first[name], other[name]) for other in others)]
 
 
 def _distinct_names(found: Sequence[Checkpoint], paths: Sequence[Path]) -> list[Checkpoint]:

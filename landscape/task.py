@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -39,8 +40,9 @@ class CrossEntropy:
         return F.cross_entropy(output, target, reduction="none", label_smoothing=self.smoothing)
 
     def errors(self, output: Tensor, target: Tensor) -> Tensor:
-        """1 where the largest logit is not the target's, shape (B,)."""
-        return (output.argmax(1) != target).to(output.dtype)
+        """1 where the largest logit is not the target's, NaN where a logit is NaN, shape (B,)."""
+        wrong = (output.argmax(1) != target).to(output.dtype)
+        return torch.where(output.isnan().any(1), torch.nan, wrong)
 
 
 @dataclass(frozen=True)

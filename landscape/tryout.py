@@ -39,7 +39,7 @@ def try_out(problem: Problem, where: str) -> None:
             inputs, targets = split.batch(0, 2, next(model.parameters()).dtype)
             with mode(model, training=False):
                 what = f"{where}: the network does not take a {name} input of shape {split.shape}"
-                output = _understood(partial(model, inputs), what)
+                output = _asked_twice(partial(model, inputs), what)
             _in_range(split, output, f"{where}: {name} target")
             for rule in (problem.task.losses, problem.task.errors):
                 what = (
@@ -62,6 +62,18 @@ def _understood(call: Callable[[], object], otherwise: str) -> Tensor:
     if not isinstance(found, Tensor):
         raise InputError(f"{otherwise}: it gave a {type(found).__name__}, not a tensor", "let it give a tensor")
     return found
+
+
+def _asked_twice(call: Callable[[], object], otherwise: str) -> Tensor:
+    """The output, if it is the same again; beyond rounding it may depend on nothing but weights and input."""
+    output = _understood(call, otherwise)
+    torch.manual_seed(1)
+    if not torch.allclose(output, _understood(call, otherwise), rtol=1e-3, atol=1e-6, equal_nan=True):
+        raise InputError(
+            otherwise.replace("does not take", "gives other outputs, asked again in eval mode, for"),
+            "let it draw no random numbers and count no calls in eval mode",
+        )
+    return output
 
 
 def _in_range(split: Split, output: Tensor, what: str) -> None:

@@ -72,6 +72,8 @@ def _sniff(path: Path) -> None:
         raise InputError(f"{path} does not exist", remedy)
     if path.is_dir():
         raise InputError(f"{path} is a directory, not a checkpoint file", "name the file inside it")
+    if not path.is_file():
+        raise InputError(f"{path} is not a regular file", "name a checkpoint file")
     with path.open("rb") as file:
         start = file.read(64)
     kinds = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from conftest import Pair
 
 from landscape import barrier, hermite
 from landscape.binomial import wilson
+from landscape.interpolation import collect
 from landscape.line import Line
 from landscape.surface import Surface
 from landscape.task import CrossEntropy
@@ -62,3 +64,16 @@ def test_the_interval_of_a_proportion_is_wilsons() -> None:
     assert high[2] == 1.0
     assert high[0] == pytest.approx(1 - low[2])
     assert high[0] == pytest.approx(3.8415 / 53.8415, abs=1e-4)
+
+
+def test_over_a_hole_only_measured_points_count_and_nothing_is_said_of_the_uncertainty(pair: Pair) -> None:
+    line = Line(Surface(pair.problem), *pair.checkpoints, "recalibrate")
+    points = [line.measure(x) for x in np.linspace(0, 1, 9)]
+    whole = collect(line, points, math.nan, adaptive=False)
+    blank = replace(points[4], status=2, mean=np.full((2, 2), np.nan), rise=np.full((2, 2, 2), np.nan),
+                    spread=np.full((2, 2), np.nan))  # fmt: skip
+    holed = collect(line, [*points[:4], blank, *points[5:]], math.nan, adaptive=False)
+    assert np.isfinite(whole.barrier_loss_between).all()
+    assert np.isnan(holed.barrier_loss_between).all()
+    chord = holed.loss[:, :1] * (1 - holed.alpha) + holed.loss[:, -1:] * holed.alpha
+    assert np.allclose(holed.barrier_loss, np.maximum(np.nanmax(holed.loss - chord, 1), 0), rtol=1e-12)

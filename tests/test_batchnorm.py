@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -118,3 +120,10 @@ def test_dropout_is_off_while_statistics_are_recomputed_and_slopes_taken(split: 
     }
     assert len(values) == 2
     assert all(m.training for m in surface.flat.model.modules())
+
+
+def test_an_output_that_is_no_number_is_no_error_and_no_hit() -> None:
+    outputs = torch.tensor([[1.0, 2.0], [math.nan, 0.0], [3.0, math.nan]])
+    found = CrossEntropy().errors(outputs, torch.tensor([1, 0, 0]))
+    assert found[0] == 0
+    assert found[1:].isnan().all()

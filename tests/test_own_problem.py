@@ -89,6 +89,9 @@ WRONG = {
     "a model that fails": ("def model(): raise KeyError('width')", "could not be run: KeyError: 'width'"),
     "a model of no tensor": ("class Pair(torch.nn.Linear):\n    def forward(self, x): return (x, x)\n"
                              "def model(): return Pair(4, 3)", "it gave a tuple, not a tensor"),
+    "a model that draws": ("class Noisy(torch.nn.Linear):\n"
+                           "    def forward(self, x): return super().forward(x + torch.randn_like(x))\n"
+                           "def model(): return Noisy(4, 3)", "gives other outputs, asked again in eval mode"),
     "a task of another shape": ("class Task(CrossEntropy):\n    def losses(self, o, t): return o.sum()\ntask = Task()",
                                 "gave values of shape () for 2 examples"),
 }  # fmt: skip

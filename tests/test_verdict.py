@@ -64,6 +64,14 @@ def test_a_side_that_could_not_be_measured_is_none(sides: asymmetry.Result) -> N
     assert "could not be measured" in side(replace(sides, log_ratio=np.array([np.nan]))).text
 
 
+def test_no_side_is_named_where_the_line_leaves_the_valley(sides: asymmetry.Result) -> None:
+    gone = replace(sides, c=np.full_like(sides.c, np.nan), c_back=np.full_like(sides.c_back, np.nan))
+    found = side(gone)
+    assert "does not lie in one valley with SGD" in found.text
+    assert found.sign == 0
+    assert asymmetry.words(gone)[0].startswith("No single valley")  # the two say the same
+
+
 def test_sharper_is_said_where_intervals_lie_apart(curved: hessian.Result) -> None:
     found = sharper(curved)
     assert "SGD→SAM is 5.00 times flatter in λ₁ than SGD" in found.text
