@@ -294,9 +294,9 @@ def views(*results: ToyMinima) -> tuple[View, ...]:
     from analyses.experiments.drawings import toy_minima as drawings
 
     return (
-        View("figure 2", drawings.cross(*results), CAPTION),
-        View("figure 1", drawings.slit(results[0]), drawings.SLIT),
-        View("theorem 2", drawings.rate(results[0]), drawings.RATE),
+        View("Figure 2", drawings.cross(*results), CAPTION),
+        View("Figure 1", drawings.slit(results[0]), drawings.SLIT),
+        View("Theorem 2", drawings.rate(results[0]), drawings.RATE),
     )
 
 

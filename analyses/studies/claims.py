@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -208,6 +208,7 @@ def _trend(claim: Hypothesis, rows: Sequence[Array]) -> _Judged:
     taus = np.array([trend.kendall(np.arange(table.shape[1]), row) for row in table])
     favour, against = (found.above, found.below) if claim.test == "increasing" else (found.below, found.above)
     mean = means.mean(taus)
+    mean = replace(mean, low=max(mean.low, -1.0), high=min(mean.high, 1.0))  # τ goes no further
     effect = abs(mean.value) / mean.spread if mean.spread else math.nan
     return _Judged(
         taus, mean, favour, against, effect=effect, note=f"Kendall's τ over {table.shape[1]} values, Page's test"
