@@ -17,18 +17,21 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
+from landscape.curvature.blocks import Choice
 from landscape.curvature.isolation import BatchNormMode, exact_arithmetic, forward_pass
 from landscape.curvature.memory import default_budget, is_out_of_memory, saved_bytes
 from landscape.curvature.objective import Objective
+from landscape.curvature.pieces import add_up, join, split
 from landscape.errors import ResourceError
 
 Linear = Callable[[Sequence[Tensor]], Sequence[Tensor | None]]
-"""A linear map from one tensor for each parameter to one tensor, or None for zero, for each parameter."""
+"""A linear map from one tensor for each parameter to one tensor, or None for zero, for each parameter; or, all with
+one more dimension in front, from those of several vectors to those of several."""
 _T = TypeVar("_T")
 _Passes = Mapping[tuple[int, int], Linear | None]
 
 _TRIAL = 4
-_TOGETHER = 16
+_ROWS = 6  # vectors of the operator's type that one more vector in a block takes: itself, its part, its sums
 _PASS = 8 << 20  # bytes of graph up to which a larger pass is faster: beyond, caches overflow
 _LOG = logging.getLogger(__name__)
 
@@ -54,6 +57,7 @@ class CurvatureOperator(ABC):
         dtype: Floating point type of weights and products.
         device: Where they lie.
         seed: Seed of whatever randomness the forward pass has.
+        choice: Whether `block` multiplies vectors together.
     """
 
     def __init__(
@@ -85,6 +89,7 @@ class CurvatureOperator(ABC):
         self._budget = default_budget(self.device) if memory_budget is None else memory_budget
         self._bytes_per_example, self._pass = 0, _PASS
         self._kept: _Passes | None = None
+        self.choice = Choice(self.device)
 
     @abstractmethod
     def linearise(self, start: int, stop: int, keep: bool) -> Linear:
@@ -108,9 +113,26 @@ class CurvatureOperator(ABC):
         Returns:
             The product, shape (D,), in the operator's dtype; many chunks are added up in float64.
         """
-        total = self._reduce_parts(vector, self._sum, self._keep_what_fits)
+        total = self._singly(vector[None])[0]
         self.products += 1
         return total
+
+    def block(self, vectors: Tensor) -> Tensor:
+        """Multiply by several vectors, by all in each pass over the data.
+
+        A graph that is not kept is built once for all of them. Whether they are also multiplied together, which changes
+        results by rounding, is measured, see `Choice`.
+
+        Args:
+            vectors: Shape (M, D), any floating point type, on the operator's device.
+
+        Returns:
+            The products, shape (M, D), in the operator's dtype.
+        """
+        most = self._within_memory(self._at_once)
+        images = self.choice.images(vectors, self._singly, self._together, most)
+        self.products += len(vectors)
+        return images
 
     def quotients(self, vector: Tensor) -> list[float]:
         """The quadratic form of each chunk's part.
@@ -124,7 +146,7 @@ class CurvatureOperator(ABC):
         self.products += 1
         chunks: dict[tuple[int, int], Linear | None] = dict.fromkeys(self.objective.chunks())
         return self._reduce_parts(
-            vector, lambda parts: [float(vector.to(part) @ part) for part in parts], lambda: chunks
+            vector[None], lambda parts: [float(vector.to(part) @ part) for (part,) in parts], lambda: chunks
         )
 
     def gradient(self) -> Tensor:
@@ -134,11 +156,12 @@ class CurvatureOperator(ABC):
             The gradient, shape (D,), in nats per unit of theta.
         """
 
-        def add_up() -> Tensor:
+        def whole() -> Tensor:
             with exact_arithmetic(self.device), self.forward_pass():
-                return self._sum(self._slope(start, stop) for start, stop in self.objective.chunks())
+                zeros = torch.zeros(self.size, dtype=self.dtype, device=self.device)
+                return add_up((self._slope(start, stop) for start, stop in self.objective.chunks()), zeros)
 
-        return self._within_memory(add_up)
+        return self._within_memory(whole)
 
     def graph_bytes(self) -> int:
         """Measure on a few examples what the graphs of all of them take.
@@ -187,28 +210,55 @@ class CurvatureOperator(ABC):
         seed = self.seed if seed is None else seed
         return forward_pass(self.objective.model, self.device, self.batchnorm, seed)
 
+    def _singly(self, vectors: Tensor) -> Tensor:
+        """Products with vectors (M, D), one after the other in each pass."""
+        return self._reduce_parts(vectors, lambda parts: add_up(parts, self._zeros(vectors)), self._keep_what_fits)
+
+    def _together(self, vectors: Tensor) -> Tensor:
+        """Products with vectors (M, D), all at once in each pass; without a second try if memory runs out."""
+        return self._reduced([vectors], lambda parts: add_up(parts, self._zeros(vectors)), self._keep_what_fits)
+
+    def _zeros(self, like: Tensor) -> Tensor:
+        return torch.zeros(like.shape, dtype=self.dtype, device=self.device)
+
+    def _at_once(self) -> int:
+        """Vectors whose tangents, about the size of the graph of a pass, fit beside the kept graphs; at least one."""
+        with exact_arithmetic(self.device):
+            kept = self._keep_what_fits()
+        held = sum(stop - start for (start, stop), linear in kept.items() if linear) * self._bytes_per_example
+        widest = max(stop - start for start, stop in kept) * self._bytes_per_example
+        return 1 + max(0, self._budget - held) // (widest + _ROWS * self.size * self.dtype.itemsize)
+
     def _reduce_parts(
-        self, vector: Tensor, reduce: Callable[[Iterable[Tensor]], _T], passes: Callable[[], _Passes]
+        self, vectors: Tensor, reduce: Callable[[Iterable[Tensor]], _T], passes: Callable[[], _Passes]
     ) -> _T:
-        """Multiply each pass's part by a vector and reduce the products, of shape (D,) each."""
-        if vector.shape != (self.size,):
-            raise ValueError(f"expected a vector of shape ({self.size},), got {tuple(vector.shape)}")
+        """Multiply each pass's part by vectors (M, D), one by one, and reduce the products, of shape (M, D) each."""
+        if vectors.shape[1:] != (self.size,):
+            raise ValueError(f"expected vectors of shape ({self.size},), got {tuple(vectors.shape[1:])}")
+        return self._within_memory(lambda: self._reduced(list(vectors), reduce, passes))
 
-        def task() -> _T:
-            with exact_arithmetic(self.device):
-                pieces = self._split(vector.detach().to(self.dtype))
-                kept = passes()
-                with nullcontext() if all(kept.values()) else self.forward_pass():
-                    maps = (linear or self.linearise(*ends, keep=False) for ends, linear in kept.items())
-                    return reduce(self._join(linear(pieces)) for linear in maps)
+    def _reduced(
+        self, rows: Sequence[Tensor], reduce: Callable[[Iterable[Tensor]], _T], passes: Callable[[], _Passes]
+    ) -> _T:
+        """Multiply each pass's part by each row, a vector (D,) or several (M, D), and reduce the products, (M, D)."""
+        with exact_arithmetic(self.device):
+            split_up = [split(row.detach().to(self.dtype), self._parameters) for row in rows]
+            lead = rows[0].shape[:-1]
 
-        return self._within_memory(task)
+            def multiplied(linear: Linear) -> Tensor:
+                images = [join(linear(pieces), self._parameters, lead).view(-1, self.size) for pieces in split_up]
+                return torch.cat(images) if len(images) > 1 else images[0]
+
+            kept = passes()
+            with nullcontext() if all(kept.values()) else self.forward_pass():
+                maps = (linear or self.linearise(*ends, keep=len(rows) > 1) for ends, linear in kept.items())
+                return reduce(multiplied(linear) for linear in maps)
 
     def _slope(self, start: int, stop: int) -> Tensor:
         loss = self.losses(start, stop).sum() / len(self.objective.data)
         if not loss.requires_grad:
-            return self._join([None] * len(self._parameters))
-        return self._join(torch.autograd.grad(loss, self._parameters, allow_unused=True))
+            return join([None] * len(self._parameters), self._parameters)
+        return join(torch.autograd.grad(loss, self._parameters, allow_unused=True), self._parameters)
 
     def _keep_what_fits(self) -> _Passes:
         """The map of each pass over the data, None where it does not fit."""
@@ -260,36 +310,3 @@ class CurvatureOperator(ABC):
             _LOG.warning("memory ran out: the chunk is now %d examples", chunk // 2)
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
-
-    def _sum(self, parts: Iterable[Tensor]) -> Tensor:
-        """Add up in float64, sixteen at a time in the parts' own type: sixteen roundings are few, conversions dear."""
-        total = torch.zeros(self.size, dtype=accumulator(self.device), device=self.device)
-        partial = torch.zeros(self.size, dtype=self.dtype, device=self.device)
-        for i, part in enumerate(parts, start=1):
-            partial += part
-            if i % _TOGETHER == 0:
-                total += partial
-                partial.zero_()
-        return (total + partial).to(self.dtype)
-
-    def _split(self, vector: Tensor) -> list[Tensor]:
-        sizes = [parameter.numel() for parameter in self._parameters]
-        return [piece.view_as(p) for piece, p in zip(torch.split(vector, sizes), self._parameters, strict=True)]
-
-    def _join(self, pieces: Sequence[Tensor | None]) -> Tensor:
-        filled = zip(pieces, self._parameters, strict=True)
-        return torch.cat([
-            (torch.zeros_like(p) if piece is None else piece.detach()).reshape(-1) for piece, p in filled
-        ])
-
-
-def accumulator(device: torch.device) -> torch.dtype:
-    """The widest floating point type of a device, for sums over chunks and for certificates.
-
-    Args:
-        device: Where the sum is taken.
-
-    Returns:
-        float64, or float32 on Apple's GPUs, which have no float64.
-    """
-    return torch.float32 if device.type == "mps" else torch.float64

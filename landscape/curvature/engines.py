@@ -75,7 +75,7 @@ def eigenpairs(
     check_determinism(operator)
     if isinstance(operator, HessianOperator) and engine == "pyhessian":
         return pyhessian_eigenpairs(operator, k, tol, seed=seed, max_products=max_products)
-    resumable = partial(top_eigenpairs, state=state, save=save)
+    resumable = partial(top_eigenpairs, state=state, save=save, block=operator.block, choice=operator.choice)
     search = resumable if engine == "lanczos" else power_eigenpairs
     return search(
         operator.product,
