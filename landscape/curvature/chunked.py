@@ -9,24 +9,22 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import TypeVar
 
 import torch
 from torch import Tensor
-from torch.func import functional_call
 
 from landscape.curvature.blocks import Choice
-from landscape.curvature.isolation import BatchNormMode, exact_arithmetic, forward_pass
+from landscape.curvature.graphs import CaptureError, Recorder, captured
+from landscape.curvature.isolation import BatchNormMode, exact_arithmetic
 from landscape.curvature.memory import default_budget, is_out_of_memory, saved_bytes
 from landscape.curvature.objective import Objective
-from landscape.curvature.pieces import add_up, join, split
+from landscape.curvature.pieces import Linear, add_up, join, split
+from landscape.curvature.snapshot import Snapshot
 from landscape.errors import ResourceError
 
-Linear = Callable[[Sequence[Tensor]], Sequence[Tensor | None]]
-"""A linear map from one tensor for each parameter to one tensor, or None for zero, for each parameter; or, all with
-one more dimension in front, from those of several vectors to those of several."""
 _T = TypeVar("_T")
 _Passes = Mapping[tuple[int, int], Linear | None]
 
@@ -36,11 +34,10 @@ _PASS = 8 << 20  # bytes of graph up to which a larger pass is faster: beyond, c
 _LOG = logging.getLogger(__name__)
 
 
-class CurvatureOperator(ABC):
+class CurvatureOperator(Snapshot, ABC):
     """A symmetric operator of shape (D, D), in nats per unit of theta squared.
 
-    It works on its own copy of the weights and buffers: the model lends its code and keeps its state. What training
-    does to the model afterwards does not change the operator.
+    What training does to the model afterwards does not change the operator, see `Snapshot`.
 
     Chunks whose graph fits in the memory budget are linearised once and kept, which saves the forward and
     the backward pass of every further product: of 9 matrix products for each layer 6 remain. The other chunks are
@@ -48,15 +45,7 @@ class CurvatureOperator(ABC):
     few examples each cost more than the arithmetic in them.
 
     Attributes:
-        objective: What is differentiated; its chunk is smaller than the caller's if memory ran out.
-        batchnorm: Whose statistics BatchNorm uses: "eval" or "train".
-        weights: Copies of all parameters by name; those of theta require a gradient.
-        buffers: Copies of all buffers by name.
         products: Products done so far.
-        size: D.
-        dtype: Floating point type of weights and products.
-        device: Where they lie.
-        seed: Seed of whatever randomness the forward pass has.
         choice: Whether `block` multiplies vectors together.
     """
 
@@ -72,23 +61,13 @@ class CurvatureOperator(ABC):
             memory_budget: Bytes that kept graphs may occupy. Default: 4 GiB on a CPU, half of what is free on a GPU.
             seed: Seed of whatever randomness the forward pass has.
         """
-        self.objective = objective
-        self.batchnorm: BatchNormMode = batchnorm
+        super().__init__(objective, batchnorm, seed)
         self.products = 0
-        self.device, self.dtype = objective.device, objective.dtype
-        self.size = objective.size
-        self.seed = seed
-        chosen = set(objective.names)
-        with torch.inference_mode(False):
-            self.weights = {
-                name: parameter.detach().clone().requires_grad_(name in chosen)
-                for name, parameter in objective.model.named_parameters()
-            }
-            self.buffers = {name: buffer.detach().clone() for name, buffer in objective.model.named_buffers()}
-        self._parameters = [self.weights[name] for name in objective.names]
         self._budget = default_budget(self.device) if memory_budget is None else memory_budget
         self._bytes_per_example, self._pass = 0, _PASS
         self._kept: _Passes | None = None
+        self._captured: _Passes | None = None
+        self._recorder: Recorder | None = None
         self.choice = Choice(self.device)
 
     @abstractmethod
@@ -113,9 +92,21 @@ class CurvatureOperator(ABC):
         Returns:
             The product, shape (D,), in the operator's dtype; many chunks are added up in float64.
         """
-        total = self._singly(vector[None])[0]
+        total = self._reduce_parts(
+            vector[None], lambda parts: add_up(parts, self._zeros(vector[None])), self._as_replays
+        )
         self.products += 1
-        return total
+        return total[0]
+
+    def record(self, recorder: Recorder) -> None:
+        """Replay `product` from now on, where its passes are kept; `block` never does, and can judge it.
+
+        If that fails, one line is logged and products go on as they were.
+
+        Args:
+            recorder: What captures the work of a product.
+        """
+        self._kept, self._captured, self._recorder = None, None, recorder
 
     def block(self, vectors: Tensor) -> Tensor:
         """Multiply by several vectors, by all in each pass over the data.
@@ -133,6 +124,11 @@ class CurvatureOperator(ABC):
         images = self.choice.images(vectors, self._singly, self._together, most)
         self.products += len(vectors)
         return images
+
+    @property
+    def replays(self) -> bool:
+        """Whether `product` replays what a recorder captured."""
+        return self._captured is not None
 
     def quotients(self, vector: Tensor) -> list[float]:
         """The quadratic form of each chunk's part.
@@ -171,44 +167,6 @@ class CurvatureOperator(ABC):
         """
         with exact_arithmetic(self.device), self.forward_pass():
             return self._weigh() * len(self.objective.data)
-
-    def outputs(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
-        """Run the network on some examples, inside `forward_pass`.
-
-        Args:
-            start: First example.
-            stop: One past the last example.
-
-        Returns:
-            Outputs of shape (B, ...) that depend on the operator's weights, and targets (B, ...).
-        """
-        inputs, targets = self.objective.data.batch(start, stop, self.dtype)
-        buffers = {name: buffer.clone() for name, buffer in self.buffers.items()}  # BatchNorm would write into them
-        return functional_call(self.objective.model, {**self.weights, **buffers}, (inputs,)), targets
-
-    def losses(self, start: int, stop: int) -> Tensor:
-        """Losses of some examples, inside `forward_pass`.
-
-        Args:
-            start: First example.
-            stop: One past the last example.
-
-        Returns:
-            Losses in nats, shape (B,).
-        """
-        return self.objective.per_example(*self.outputs(start, stop))
-
-    def forward_pass(self, seed: int | None = None) -> AbstractContextManager[None]:
-        """The context in which the network runs.
-
-        Args:
-            seed: Instead of the operator's own.
-
-        Returns:
-            A context manager that leaves no trace.
-        """
-        seed = self.seed if seed is None else seed
-        return forward_pass(self.objective.model, self.device, self.batchnorm, seed)
 
     def _singly(self, vectors: Tensor) -> Tensor:
         """Products with vectors (M, D), one after the other in each pass."""
@@ -263,7 +221,7 @@ class CurvatureOperator(ABC):
     def _keep_what_fits(self) -> _Passes:
         """The map of each pass over the data, None where it does not fit."""
         if self._kept is None:
-            with self.forward_pass():
+            with nullcontext() if self._recorder is None else self._recorder.building(), self.forward_pass():
                 self._bytes_per_example = self._bytes_per_example or self._weigh()
                 kept: dict[tuple[int, int], Linear | None] = {}
                 for start, stop in self._passes():
@@ -271,6 +229,16 @@ class CurvatureOperator(ABC):
                     kept[start, stop] = self.linearise(start, stop, keep=True) if fits else None
                 self._kept = kept
         return self._kept
+
+    def _as_replays(self) -> _Passes:
+        """What `_keep_what_fits` returns, as replays if these were asked for and are right."""
+        if self._recorder is not None and self._captured is None:
+            try:
+                self._captured = captured(self._keep_what_fits(), self._parameters, self._recorder)
+            except CaptureError as error:
+                _LOG.warning("CUDA graphs are not used: %s", error)
+                self._kept = self._recorder = None  # to be built on the ordinary stream
+        return self._captured or self._keep_what_fits()
 
     def _passes(self) -> list[tuple[int, int]]:
         """What runs through the network at once: chunks, small ones together unless they define the result."""
@@ -294,7 +262,7 @@ class CurvatureOperator(ABC):
 
     def _use_less_memory(self) -> None:
         """Keep fewer graphs; if none is kept, work on smaller chunks, unless the chunks define the result."""
-        self._kept, self._pass = None, 0
+        self._kept, self._captured, self._pass = None, None, 0
         chunk = self.objective.chunk
         if self._budget > chunk * self._bytes_per_example:
             self._budget //= 4

@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from landscape.curvature.chunked import CurvatureOperator, Linear
-from landscape.curvature.pieces import are_several
+from landscape.curvature.chunked import CurvatureOperator
+from landscape.curvature.pieces import Linear, are_several
 
 
 class GaussNewtonOperator(CurvatureOperator):

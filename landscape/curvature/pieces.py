@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor
+
+Linear = Callable[[Sequence[Tensor]], Sequence[Tensor | None]]
+"""A linear map from one tensor for each parameter to one tensor, or None for zero, for each parameter; or, all with
+one more dimension in front, from those of several vectors to those of several."""
 
 _TOGETHER = 16
 
