@@ -52,6 +52,9 @@ class Options(Matrix):
     vectors: str = option(
         "auto", "store eigenvectors: yes, no, or auto (up to a million parameters)", choices=("auto", "yes", "no")
     )
+    cuda_graphs: bool = option(
+        False, "GPU only, unmeasured: replay products from CUDA graphs, compared with plain ones before use"
+    )
 
 
 Result = Sharpness
@@ -82,9 +85,12 @@ def compute(
         Eigenvalues in their intervals.
     """
     from landscape.curvature import Rest, eigenpairs
+    from landscape.curvature.graphs import check_device
     from landscape.sharpness import Found, inspect, stack
     from landscape.surface import Surface
 
+    if options.cuda_graphs:
+        check_device(torch.device(device))
     rest = rest or Rest()
     surface = Surface(problem, batch_size=options.batch_size, device=device, dtype=dtype)
     found = [Found.restored(arrays) for arrays in rest.found]
@@ -98,7 +104,7 @@ def compute(
         pairs = eigenpairs(
             objective, options.top, cast("Engine", options.engine), options.tol, options.seed, options.mode,
             options.budget, progress=tell, kind=options.kind, state=rest.search,
-            save=rest.step if resumable(options) else None,
+            save=rest.step if resumable(options) else None, cuda_graphs=options.cuda_graphs,
         )  # fmt: skip
         ends = [options.part(objective, c) for c in checkpoints] if len(checkpoints) == 2 else []
         found.append(inspect(options, surface, objective, pairs, ends[1] - ends[0] if ends else None))

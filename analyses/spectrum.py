@@ -120,14 +120,17 @@ def compute(
         options.at(surface, checkpoint)
         operator = options.product_with(surface)
 
-        def product(
-            v: Tensor, name: str = checkpoint.name, of: CurvatureOperator = operator, done: int = done
-        ) -> Tensor:
-            image = of.product(v)
-            progress(min(done + of.products, total), total, name)
-            return image
+        def told(
+            multiply: Product, name: str = checkpoint.name, of: CurvatureOperator = operator, done: int = done
+        ) -> Product:
+            def multiplied(v: Tensor) -> Tensor:
+                image = multiply(v)
+                progress(min(done + of.products, total), total, name)
+                return image
 
-        found.append(_estimated(product, operator, options))
+            return multiplied
+
+        found.append(_estimated(told(operator.product), told(operator.block), operator, options))
         done += operator.products
     about = options.about(surface, checkpoints)
     return _stacked(about, operator.size, found, options, [weight_decay(c) for c in checkpoints])
@@ -137,13 +140,13 @@ def _products(options: Options) -> int:
     return 2 * options.sketch + options.samples + options.starts * options.steps
 
 
-def _estimated(product: Product, of: CurvatureOperator, options: Options) -> tuple[Trace, Density]:
+def _estimated(product: Product, block: Product, of: CurvatureOperator, options: Options) -> tuple[Trace, Density]:
     """Trace and density of one matrix."""
     from landscape.curvature import estimate_trace, spectral_density
 
     trace = estimate_trace(
         product, of.size, sketch=options.sketch, samples=options.samples,
-        seed=options.seed, device=of.device, dtype=of.dtype,
+        seed=options.seed, device=of.device, dtype=of.dtype, block=block,
     )  # fmt: skip
     density = spectral_density(
         product, of.size, steps=options.steps, vectors=options.starts, points=POINTS,

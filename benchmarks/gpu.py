@@ -1,8 +1,9 @@
 """Measure on a GPU what the CPU benchmarks measure, each number beside its floor, and check it against the CPU.
 
 Ratios are medians of interleaved rounds in one process, with the spread. On random images of CIFAR's shape:
-training steps and images per second, products with the Hessian, the eigenvalue search, evaluation along a line, peak
-memory, and how far float32 results on the device are from float64 ones on the CPU.
+training steps and images per second, products with the Hessian (plain, from CUDA graphs, in blocks), the search for
+eigenvalues, evaluation along a line, peak memory, and how far float32 results on the device are from float64 ones on
+the CPU.
 
     python benchmarks/gpu.py [--device cuda] [--quick] [--write benchmarks/RESULTS.md]
 """
@@ -22,6 +23,7 @@ from record import hardware, write
 from landscape import models
 from landscape.checkpoint import Checkpoint
 from landscape.curvature import HessianOperator, eigenpairs
+from landscape.curvature.graphs import CudaRecorder
 from landscape.evaluate import evaluate
 from landscape.problem import Problem
 from landscape.split import Split
@@ -141,6 +143,42 @@ def curvature(made: Problem, size: Size, device: str) -> list[tuple[str, str, st
         ("product / (forward + backward)", ratio(times, "product", "gradient"), "2 kept graph, 3 recomputed"),
         ("5 eigenvalues, in forward + backward", f"{search / unit:.1f}", f"{pairs.products} products × 2"),
         ("5 eigenvalues, seconds", f"{search:.2f}", ""),
+        *replays(surface, v, size, device),
+        *blocks(surface, size, device),
+    ]
+
+
+def replays(surface: Surface, v: torch.Tensor, size: Size, device: str) -> list[tuple[str, str, str]]:
+    """A product that is replayed from CUDA graphs, beside the plain one."""
+    name = "product from CUDA graphs / product"
+    if not device.startswith("cuda"):
+        return [(name, "skipped", f"CUDA graphs need a CUDA device, this is {device}")]
+    plain, replayed = (HessianOperator(surface.objective()) for _ in range(2))
+    replayed.record(CudaRecorder(replayed.device))
+    expected, found = plain.product(v), replayed.product(v)
+    if not replayed.replays:
+        return [(name, "skipped", "the capture failed or was wrong: see the warning")]
+    calls = {"plain": lambda: plain.product(v), "replayed": lambda: replayed.product(v)}
+    apart = float((found - expected).norm() / expected.norm())
+    return [
+        (name, ratio(interleaved(calls, size.rounds, device), "replayed", "plain"), "below 1 where launches are dear"),
+        ("replayed product, off the plain one by", f"{apart:.1e}", "rounding of float32"),
+    ]
+
+
+def blocks(surface: Surface, size: Size, device: str) -> list[tuple[str, str, str]]:
+    """Eight products in a block, multiplied together and one after the other, and what the operator would choose."""
+    operators = {way: HessianOperator(surface.objective()) for way in ("chosen", "together", "singly")}
+    vectors = torch.randn(8, operators["chosen"].size, device=device)
+    operators["together"].choice.together, operators["singly"].choice.together = True, False
+    for operator in operators.values():
+        operator.block(vectors)  # the first is a trial, of all ways
+    times = interleaved({w: lambda o=o: o.block(vectors) for w, o in operators.items()}, size.rounds, device)  # type: ignore[misc]
+    faster = operators["chosen"].choice.together
+    chosen = "not measured" if faster is None else "together" if faster else "one after the other"
+    return [
+        ("8 vectors together / one after the other", ratio(times, "together", "singly"), f"chosen: {chosen}"),
+        ("8 vectors as chosen / one after the other", ratio(times, "chosen", "singly"), "at most 1"),
     ]
 
 

@@ -20,6 +20,7 @@ from stopping import stop
 from analyses import along, hessian
 from analyses.pages import read
 from landscape.curvature import Eigenpairs, Rest, top_eigenpairs
+from landscape.curvature.blocks import Choice
 from landscape.curvature.lanczos import Search
 from landscape.errors import InputError, InterruptedRun, ResourceError, UsageError
 from landscape.interruption import signals
@@ -181,7 +182,20 @@ def test_signals_are_collected_and_the_handlers_come_back() -> None:
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-SEARCH = ["--top", "10", "--tol", "1e-5", "--examples", "60", "--dtype", "float64", "--vectors", "yes"]
+# eleven vectors in the certificate: how they are multiplied would hang on a clock
+SEARCH = [
+    "--top",
+    "10",
+    "--tol",
+    "1e-5",
+    "--examples",
+    "60",
+    "--dtype",
+    "float64",
+    "--vectors",
+    "yes",
+    "--deterministic",
+]
 
 
 @pytest.fixture(scope="module")
@@ -233,3 +247,35 @@ def test_resuming_what_is_complete_or_never_began_or_cannot(run: Command, pair: 
     assert power.exit_code == 2
     assert "cannot be resumed" in power.stderr
     assert "no such option" in run("spectrum", pair.paths[0], "--resume").stderr.lower()
+
+
+def test_how_blocks_are_multiplied_is_part_of_the_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    entries = torch.linspace(-1, 1, 300, dtype=torch.float64) ** 3
+    entries[:20] = torch.arange(30.0, 10, -1)
+    loud = 1 + torch.arange(8.0, dtype=torch.float64)[:, None] * 1e-13  # each place in a block has its own rounding
+
+    def search(rest: Rest, faster: bool) -> Eigenpairs:
+        ticks = iter([0.0, 1.0, 1.0, 2.0 if faster else 9.0, 9.0, 10.0])
+        monkeypatch.setattr("landscape.curvature.blocks.clock", lambda device: next(ticks))
+        choice = Choice(torch.device("cpu"))
+
+        def block(vectors: torch.Tensor) -> torch.Tensor:
+            together = lambda rows: loud[: len(rows)] * entries * rows  # noqa: E731
+            return choice.images(vectors, lambda rows: entries * rows, together, 100)
+
+        return top_eigenpairs(
+            lambda v: entries * v, 300, 17, dtype=torch.float64, state=rest.search, save=rest.step, block=block,
+            choice=choice,
+        )  # fmt: skip
+
+    whole, other = search(Rest(), True), search(Rest(), False)
+    assert other.residuals.tobytes() != whole.residuals.tobytes()
+    for certified in (1, 2):  # of three blocks; the choice is made in the first
+        with pytest.raises(InterruptedRun):
+            search(Rest(tmp_path / "s", ABOUT, After(whole.products - 18 + certified)), True)
+        rest = Rest(tmp_path / "s", ABOUT)
+        rest.load()
+        again = search(rest, False)
+        assert again.values.tobytes() == whole.values.tobytes()
+        assert again.residuals.tobytes() == whole.residuals.tobytes()
+        assert again.products == whole.products

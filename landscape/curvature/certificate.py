@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from landscape.curvature.chunked import accumulator
+from landscape.curvature.blocks import BLOCK, Block, one_by_one
+from landscape.curvature.pieces import accumulator
 from landscape.errors import UsageError
 
 Floats = NDArray[np.float64]
@@ -121,7 +122,7 @@ def rounding_floor(scale: float, dtype: torch.dtype) -> float:
     return _ROUNDING * float(torch.finfo(dtype).eps) * scale
 
 
-def measure(product: Product, vectors: Tensor) -> tuple[Floats, Floats, float]:
+def measure(block: Block, vectors: Tensor) -> tuple[Floats, Floats, float]:
     """Rayleigh quotient and residual of each vector, with one product each, and how symmetric the products are.
 
     The Rayleigh quotient is the number that makes the residual smallest. For a unit vector v,
@@ -129,13 +130,13 @@ def measure(product: Product, vectors: Tensor) -> tuple[Floats, Floats, float]:
     For the same reason u.(H v) and v.(H u) differ by rounding alone, which no residual shows.
 
     Args:
-        product: The operator.
+        block: The operator; it is given at most `BLOCK` vectors at a time.
         vectors: Unit vectors as rows, shape (K, D).
 
     Returns:
         Quotients (K,) and residuals (K,) in float64, and the largest |u.(H v) - v.(H u)|.
     """
-    images = torch.stack([product(row) for row in vectors]).to(accumulator(vectors.device))  # (K, D)
+    images = torch.cat([block(rows) for rows in torch.split(vectors, BLOCK)]).to(accumulator(vectors.device))  # (K, D)
     units = vectors.to(images)
     inner = units @ images.T  # (K, K)
     values, lengths = inner.diagonal(), (units * units).sum(1)
@@ -201,6 +202,7 @@ def certify(
     engine: str,
     order: Literal["algebraic", "magnitude"] = "algebraic",
     advice: str = "",
+    block: Block | None = None,
 ) -> Eigenpairs:
     """Measure what an engine found and sort it.
 
@@ -214,12 +216,13 @@ def certify(
         engine: Name of the method.
         order: What the engine searched for.
         advice: Why the search stopped early; empty if it did not.
+        block: The operator on several vectors; default: one after the other.
 
     Returns:
         The eigenpairs with K (+ 1 with `lowest`) further products counted.
     """
     rows = vectors if lowest is None else torch.cat([vectors, lowest[None]])
-    values, residuals, skew = measure(product, rows)
+    values, residuals, skew = measure(block or one_by_one(product), rows)
     scale = float(np.abs(np.concatenate([values, others])).max(initial=0.0))
     rounding = max(_LEAST_ROUNDING * float(torch.finfo(vectors.dtype).eps) * scale, _SKEW * skew)
     smallest, smallest_residual = (values[-1], residuals[-1]) if lowest is not None else (np.nan, np.nan)

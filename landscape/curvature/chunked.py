@@ -9,35 +9,35 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import TypeVar
 
 import torch
 from torch import Tensor
-from torch.func import functional_call
 
-from landscape.curvature.isolation import BatchNormMode, exact_arithmetic, forward_pass
+from landscape.curvature.blocks import Choice
+from landscape.curvature.graphs import CaptureError, Recorder, captured
+from landscape.curvature.isolation import BatchNormMode, exact_arithmetic
 from landscape.curvature.memory import default_budget, is_out_of_memory, saved_bytes
 from landscape.curvature.objective import Objective
+from landscape.curvature.pieces import Linear, add_up, join, split
+from landscape.curvature.snapshot import Snapshot
 from landscape.errors import ResourceError
 
-Linear = Callable[[Sequence[Tensor]], Sequence[Tensor | None]]
-"""A linear map from one tensor for each parameter to one tensor, or None for zero, for each parameter."""
 _T = TypeVar("_T")
 _Passes = Mapping[tuple[int, int], Linear | None]
 
 _TRIAL = 4
-_TOGETHER = 16
+_ROWS = 6  # vectors of the operator's type that one more vector in a block takes: itself, its part, its sums
 _PASS = 8 << 20  # bytes of graph up to which a larger pass is faster: beyond, caches overflow
 _LOG = logging.getLogger(__name__)
 
 
-class CurvatureOperator(ABC):
+class CurvatureOperator(Snapshot, ABC):
     """A symmetric operator of shape (D, D), in nats per unit of theta squared.
 
-    It works on its own copy of the weights and buffers: the model lends its code and keeps its state. What training
-    does to the model afterwards does not change the operator.
+    What training does to the model afterwards does not change the operator, see `Snapshot`.
 
     Chunks whose graph fits in the memory budget are linearised once and kept, which saves the forward and
     the backward pass of every further product: of 9 matrix products for each layer 6 remain. The other chunks are
@@ -45,15 +45,8 @@ class CurvatureOperator(ABC):
     few examples each cost more than the arithmetic in them.
 
     Attributes:
-        objective: What is differentiated; its chunk is smaller than the caller's if memory ran out.
-        batchnorm: Whose statistics BatchNorm uses: "eval" or "train".
-        weights: Copies of all parameters by name; those of theta require a gradient.
-        buffers: Copies of all buffers by name.
         products: Products done so far.
-        size: D.
-        dtype: Floating point type of weights and products.
-        device: Where they lie.
-        seed: Seed of whatever randomness the forward pass has.
+        choice: Whether `block` multiplies vectors together.
     """
 
     def __init__(
@@ -68,23 +61,14 @@ class CurvatureOperator(ABC):
             memory_budget: Bytes that kept graphs may occupy. Default: 4 GiB on a CPU, half of what is free on a GPU.
             seed: Seed of whatever randomness the forward pass has.
         """
-        self.objective = objective
-        self.batchnorm: BatchNormMode = batchnorm
+        super().__init__(objective, batchnorm, seed)
         self.products = 0
-        self.device, self.dtype = objective.device, objective.dtype
-        self.size = objective.size
-        self.seed = seed
-        chosen = set(objective.names)
-        with torch.inference_mode(False):
-            self.weights = {
-                name: parameter.detach().clone().requires_grad_(name in chosen)
-                for name, parameter in objective.model.named_parameters()
-            }
-            self.buffers = {name: buffer.detach().clone() for name, buffer in objective.model.named_buffers()}
-        self._parameters = [self.weights[name] for name in objective.names]
         self._budget = default_budget(self.device) if memory_budget is None else memory_budget
         self._bytes_per_example, self._pass = 0, _PASS
         self._kept: _Passes | None = None
+        self._captured: _Passes | None = None
+        self._recorder: Recorder | None = None
+        self.choice = Choice(self.device)
 
     @abstractmethod
     def linearise(self, start: int, stop: int, keep: bool) -> Linear:
@@ -108,9 +92,43 @@ class CurvatureOperator(ABC):
         Returns:
             The product, shape (D,), in the operator's dtype; many chunks are added up in float64.
         """
-        total = self._reduce_parts(vector, self._sum, self._keep_what_fits)
+        total = self._reduce_parts(
+            vector[None], lambda parts: add_up(parts, self._zeros(vector[None])), self._as_replays
+        )
         self.products += 1
-        return total
+        return total[0]
+
+    def record(self, recorder: Recorder) -> None:
+        """Replay `product` from now on, where its passes are kept; `block` never does, and can judge it.
+
+        If that fails, one line is logged and products go on as they were.
+
+        Args:
+            recorder: What captures the work of a product.
+        """
+        self._kept, self._captured, self._recorder = None, None, recorder
+
+    def block(self, vectors: Tensor) -> Tensor:
+        """Multiply by several vectors, by all in each pass over the data.
+
+        A graph that is not kept is built once for all of them. Whether they are also multiplied together, which changes
+        results by rounding, is measured, see `Choice`.
+
+        Args:
+            vectors: Shape (M, D), any floating point type, on the operator's device.
+
+        Returns:
+            The products, shape (M, D), in the operator's dtype.
+        """
+        most = self._within_memory(self._at_once)
+        images = self.choice.images(vectors, self._singly, self._together, most)
+        self.products += len(vectors)
+        return images
+
+    @property
+    def replays(self) -> bool:
+        """Whether `product` replays what a recorder captured."""
+        return self._captured is not None
 
     def quotients(self, vector: Tensor) -> list[float]:
         """The quadratic form of each chunk's part.
@@ -124,7 +142,7 @@ class CurvatureOperator(ABC):
         self.products += 1
         chunks: dict[tuple[int, int], Linear | None] = dict.fromkeys(self.objective.chunks())
         return self._reduce_parts(
-            vector, lambda parts: [float(vector.to(part) @ part) for part in parts], lambda: chunks
+            vector[None], lambda parts: [float(vector.to(part) @ part) for (part,) in parts], lambda: chunks
         )
 
     def gradient(self) -> Tensor:
@@ -134,11 +152,12 @@ class CurvatureOperator(ABC):
             The gradient, shape (D,), in nats per unit of theta.
         """
 
-        def add_up() -> Tensor:
+        def whole() -> Tensor:
             with exact_arithmetic(self.device), self.forward_pass():
-                return self._sum(self._slope(start, stop) for start, stop in self.objective.chunks())
+                zeros = torch.zeros(self.size, dtype=self.dtype, device=self.device)
+                return add_up((self._slope(start, stop) for start, stop in self.objective.chunks()), zeros)
 
-        return self._within_memory(add_up)
+        return self._within_memory(whole)
 
     def graph_bytes(self) -> int:
         """Measure on a few examples what the graphs of all of them take.
@@ -149,71 +168,60 @@ class CurvatureOperator(ABC):
         with exact_arithmetic(self.device), self.forward_pass():
             return self._weigh() * len(self.objective.data)
 
-    def outputs(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
-        """Run the network on some examples, inside `forward_pass`.
+    def _singly(self, vectors: Tensor) -> Tensor:
+        """Products with vectors (M, D), one after the other in each pass."""
+        return self._reduce_parts(vectors, lambda parts: add_up(parts, self._zeros(vectors)), self._keep_what_fits)
 
-        Args:
-            start: First example.
-            stop: One past the last example.
+    def _together(self, vectors: Tensor) -> Tensor:
+        """Products with vectors (M, D), all at once in each pass; without a second try if memory runs out."""
+        return self._reduced([vectors], lambda parts: add_up(parts, self._zeros(vectors)), self._keep_what_fits)
 
-        Returns:
-            Outputs of shape (B, ...) that depend on the operator's weights, and targets (B, ...).
-        """
-        inputs, targets = self.objective.data.batch(start, stop, self.dtype)
-        buffers = {name: buffer.clone() for name, buffer in self.buffers.items()}  # BatchNorm would write into them
-        return functional_call(self.objective.model, {**self.weights, **buffers}, (inputs,)), targets
+    def _zeros(self, like: Tensor) -> Tensor:
+        return torch.zeros(like.shape, dtype=self.dtype, device=self.device)
 
-    def losses(self, start: int, stop: int) -> Tensor:
-        """Losses of some examples, inside `forward_pass`.
-
-        Args:
-            start: First example.
-            stop: One past the last example.
-
-        Returns:
-            Losses in nats, shape (B,).
-        """
-        return self.objective.per_example(*self.outputs(start, stop))
-
-    def forward_pass(self, seed: int | None = None) -> AbstractContextManager[None]:
-        """The context in which the network runs.
-
-        Args:
-            seed: Instead of the operator's own.
-
-        Returns:
-            A context manager that leaves no trace.
-        """
-        seed = self.seed if seed is None else seed
-        return forward_pass(self.objective.model, self.device, self.batchnorm, seed)
+    def _at_once(self) -> int:
+        """Vectors whose tangents, about the size of the graph of a pass, fit beside the kept graphs; at least one."""
+        with exact_arithmetic(self.device):
+            kept = self._keep_what_fits()
+        held = sum(stop - start for (start, stop), linear in kept.items() if linear) * self._bytes_per_example
+        widest = max(stop - start for start, stop in kept) * self._bytes_per_example
+        return 1 + max(0, self._budget - held) // (widest + _ROWS * self.size * self.dtype.itemsize)
 
     def _reduce_parts(
-        self, vector: Tensor, reduce: Callable[[Iterable[Tensor]], _T], passes: Callable[[], _Passes]
+        self, vectors: Tensor, reduce: Callable[[Iterable[Tensor]], _T], passes: Callable[[], _Passes]
     ) -> _T:
-        """Multiply each pass's part by a vector and reduce the products, of shape (D,) each."""
-        if vector.shape != (self.size,):
-            raise ValueError(f"expected a vector of shape ({self.size},), got {tuple(vector.shape)}")
+        """Multiply each pass's part by vectors (M, D), one by one, and reduce the products, of shape (M, D) each."""
+        if vectors.shape[1:] != (self.size,):
+            raise ValueError(f"expected vectors of shape ({self.size},), got {tuple(vectors.shape[1:])}")
+        return self._within_memory(lambda: self._reduced(list(vectors), reduce, passes))
 
-        def task() -> _T:
-            with exact_arithmetic(self.device):
-                pieces = self._split(vector.detach().to(self.dtype))
-                kept = passes()
-                with nullcontext() if all(kept.values()) else self.forward_pass():
-                    maps = (linear or self.linearise(*ends, keep=False) for ends, linear in kept.items())
-                    return reduce(self._join(linear(pieces)) for linear in maps)
+    def _reduced(
+        self, rows: Sequence[Tensor], reduce: Callable[[Iterable[Tensor]], _T], passes: Callable[[], _Passes]
+    ) -> _T:
+        """Multiply each pass's part by each row, a vector (D,) or several (M, D), and reduce the products, (M, D)."""
+        with exact_arithmetic(self.device):
+            split_up = [split(row.detach().to(self.dtype), self._parameters) for row in rows]
+            lead = rows[0].shape[:-1]
 
-        return self._within_memory(task)
+            def multiplied(linear: Linear) -> Tensor:
+                images = [join(linear(pieces), self._parameters, lead).view(-1, self.size) for pieces in split_up]
+                return torch.cat(images) if len(images) > 1 else images[0]
+
+            kept = passes()
+            with nullcontext() if all(kept.values()) else self.forward_pass():
+                maps = (linear or self.linearise(*ends, keep=len(rows) > 1) for ends, linear in kept.items())
+                return reduce(multiplied(linear) for linear in maps)
 
     def _slope(self, start: int, stop: int) -> Tensor:
         loss = self.losses(start, stop).sum() / len(self.objective.data)
         if not loss.requires_grad:
-            return self._join([None] * len(self._parameters))
-        return self._join(torch.autograd.grad(loss, self._parameters, allow_unused=True))
+            return join([None] * len(self._parameters), self._parameters)
+        return join(torch.autograd.grad(loss, self._parameters, allow_unused=True), self._parameters)
 
     def _keep_what_fits(self) -> _Passes:
         """The map of each pass over the data, None where it does not fit."""
         if self._kept is None:
-            with self.forward_pass():
+            with nullcontext() if self._recorder is None else self._recorder.building(), self.forward_pass():
                 self._bytes_per_example = self._bytes_per_example or self._weigh()
                 kept: dict[tuple[int, int], Linear | None] = {}
                 for start, stop in self._passes():
@@ -221,6 +229,16 @@ class CurvatureOperator(ABC):
                     kept[start, stop] = self.linearise(start, stop, keep=True) if fits else None
                 self._kept = kept
         return self._kept
+
+    def _as_replays(self) -> _Passes:
+        """What `_keep_what_fits` returns, as replays if these were asked for and are right."""
+        if self._recorder is not None and self._captured is None:
+            try:
+                self._captured = captured(self._keep_what_fits(), self._parameters, self._recorder)
+            except CaptureError as error:
+                _LOG.warning("CUDA graphs are not used: %s", error)
+                self._kept = self._recorder = None  # to be built on the ordinary stream
+        return self._captured or self._keep_what_fits()
 
     def _passes(self) -> list[tuple[int, int]]:
         """What runs through the network at once: chunks, small ones together unless they define the result."""
@@ -244,7 +262,7 @@ class CurvatureOperator(ABC):
 
     def _use_less_memory(self) -> None:
         """Keep fewer graphs; if none is kept, work on smaller chunks, unless the chunks define the result."""
-        self._kept, self._pass = None, 0
+        self._kept, self._captured, self._pass = None, None, 0
         chunk = self.objective.chunk
         if self._budget > chunk * self._bytes_per_example:
             self._budget //= 4
@@ -260,36 +278,3 @@ class CurvatureOperator(ABC):
             _LOG.warning("memory ran out: the chunk is now %d examples", chunk // 2)
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
-
-    def _sum(self, parts: Iterable[Tensor]) -> Tensor:
-        """Add up in float64, sixteen at a time in the parts' own type: sixteen roundings are few, conversions dear."""
-        total = torch.zeros(self.size, dtype=accumulator(self.device), device=self.device)
-        partial = torch.zeros(self.size, dtype=self.dtype, device=self.device)
-        for i, part in enumerate(parts, start=1):
-            partial += part
-            if i % _TOGETHER == 0:
-                total += partial
-                partial.zero_()
-        return (total + partial).to(self.dtype)
-
-    def _split(self, vector: Tensor) -> list[Tensor]:
-        sizes = [parameter.numel() for parameter in self._parameters]
-        return [piece.view_as(p) for piece, p in zip(torch.split(vector, sizes), self._parameters, strict=True)]
-
-    def _join(self, pieces: Sequence[Tensor | None]) -> Tensor:
-        filled = zip(pieces, self._parameters, strict=True)
-        return torch.cat([
-            (torch.zeros_like(p) if piece is None else piece.detach()).reshape(-1) for piece, p in filled
-        ])
-
-
-def accumulator(device: torch.device) -> torch.dtype:
-    """The widest floating point type of a device, for sums over chunks and for certificates.
-
-    Args:
-        device: Where the sum is taken.
-
-    Returns:
-        float64, or float32 on Apple's GPUs, which have no float64.
-    """
-    return torch.float32 if device.type == "mps" else torch.float64

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from landscape.curvature.certificate import Eigenpairs, Progress
 from landscape.curvature.dense import dense_eigenpairs
 from landscape.curvature.determinism import check_determinism
+from landscape.curvature.graphs import CudaRecorder
 from landscape.curvature.isolation import BatchNormMode
 from landscape.curvature.kinds import Kind, make_operator
 from landscape.curvature.lanczos import Save, top_eigenpairs
@@ -36,6 +37,7 @@ def eigenpairs(
     state: Mapping[str, NDArray[Any]] | None = None,
     save: Save | None = None,
     kind: Kind = "hessian",
+    cuda_graphs: bool = False,
 ) -> Eigenpairs:
     """Find the largest eigenvalues of the Hessian of the mean loss, or of another curvature matrix.
 
@@ -54,13 +56,15 @@ def eigenpairs(
         state: State of an interrupted search of engine "lanczos" for the same objective, k, tol and seed.
         save: Called with the `Search` after each step of engine "lanczos"; what its `arrays()` returns is a `state`.
         kind: Which matrix, see `make_operator`; engine "pyhessian" knows the Hessian only.
+        cuda_graphs: Whether engines "lanczos" and "power" replay their products from CUDA graphs; the certificate
+            does not, so that it judges them.
 
     Returns:
         Certified eigenpairs.
 
     Raises:
-        UsageError: If the engine is unknown or does not know the matrix, k or tol is out of range, or the objective
-            is random.
+        UsageError: If the engine is unknown or does not know the matrix, k or tol is out of range, the objective
+            is random, or CUDA graphs are asked for where there are none.
         ValueError: If an engine other than "lanczos" is given a state to resume or to save.
     """
     if engine != "lanczos" and (state is not None or save is not None):
@@ -69,13 +73,18 @@ def eigenpairs(
         raise UsageError(f"there is no engine '{engine}'", nearest(engine, get_args(Engine)))
     if kind != "hessian" and engine == "pyhessian":
         raise UsageError(f"engine 'pyhessian' knows no matrix but the Hessian, got '{kind}'", "use engine 'lanczos'")
+    if cuda_graphs and engine in {"dense", "pyhessian"}:
+        raise UsageError(f"engine '{engine}' has products of its own, without CUDA graphs", "use engine 'lanczos'")
+    recorder = CudaRecorder(objective.device) if cuda_graphs else None
     if engine == "dense":
         return dense_eigenpairs(objective, k, batchnorm, tol, kind)
     operator = make_operator(kind, objective, batchnorm, memory_budget)
     check_determinism(operator)
+    if recorder is not None:
+        operator.record(recorder)
     if isinstance(operator, HessianOperator) and engine == "pyhessian":
         return pyhessian_eigenpairs(operator, k, tol, seed=seed, max_products=max_products)
-    resumable = partial(top_eigenpairs, state=state, save=save)
+    resumable = partial(top_eigenpairs, state=state, save=save, choice=operator.choice)
     search = resumable if engine == "lanczos" else power_eigenpairs
     return search(
         operator.product,
@@ -87,4 +96,5 @@ def eigenpairs(
         dtype=operator.dtype,
         max_products=max_products,
         progress=progress,
+        block=operator.block,
     )

@@ -12,10 +12,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from landscape.curvature.chunked import CurvatureOperator, Linear
+from landscape.curvature.chunked import CurvatureOperator
 from landscape.curvature.ggn import sandwich
 from landscape.curvature.isolation import BatchNormMode
 from landscape.curvature.objective import Objective
+from landscape.curvature.pieces import Linear
 from landscape.errors import UsageError
 
 

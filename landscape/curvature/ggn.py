@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from landscape.curvature.chunked import CurvatureOperator, Linear
+from landscape.curvature.chunked import CurvatureOperator
+from landscape.curvature.pieces import Linear, are_several
 
 
 class GaussNewtonOperator(CurvatureOperator):
@@ -39,7 +40,8 @@ class GaussNewtonOperator(CurvatureOperator):
         def curve(tangent: Tensor) -> Tensor:
             if not slope.requires_grad:  # a loss that is linear in the outputs
                 return torch.zeros_like(tangent)
-            return torch.autograd.grad(slope, free, tangent, retain_graph=keep)[0]
+            several = tangent.dim() > free.dim()
+            return torch.autograd.grad(slope, free, tangent, retain_graph=keep, is_grads_batched=several)[0]
 
         return sandwich(outputs, self._parameters, curve, keep)
 
@@ -53,7 +55,7 @@ def sandwich(outputs: Tensor, parameters: Sequence[Tensor], inner: Callable[[Ten
     Args:
         outputs: Function of the parameters, any shape.
         parameters: What it is differentiated by.
-        inner: M, a linear map on tensors of the outputs' shape.
+        inner: M, a linear map on tensors of the outputs' shape, also with one more dimension in front.
         keep: Whether the graph must survive a product.
 
     Returns:
@@ -68,7 +70,10 @@ def sandwich(outputs: Tensor, parameters: Sequence[Tensor], inner: Callable[[Ten
     order, slopes = [i for i, _ in used], [slope for _, slope in used]
 
     def product(pieces: Sequence[Tensor]) -> Sequence[Tensor | None]:
-        (tangent,) = torch.autograd.grad(slopes, probe, [pieces[i] for i in order], retain_graph=True)
-        return torch.autograd.grad(outputs, parameters, inner(tangent), retain_graph=keep, allow_unused=True)
+        several, along = are_several(pieces, parameters), [pieces[i] for i in order]
+        (tangent,) = torch.autograd.grad(slopes, probe, along, retain_graph=True, is_grads_batched=several)
+        return torch.autograd.grad(
+            outputs, parameters, inner(tangent), retain_graph=keep, allow_unused=True, is_grads_batched=several
+        )
 
     return product

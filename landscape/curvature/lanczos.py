@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from landscape.curvature.blocks import Block, Choice
 from landscape.curvature.certificate import (
     Eigenpairs,
     Floats,
@@ -54,17 +55,20 @@ class Search:
         finished: Whether the last probe brought nothing new.
         restarted: Whether rows were mixed and dropped, so that the basis is no longer the start's own.
         excess: Largest residual of the wanted pairs relative to its limit, 1 and below being converged.
+        choice: How the operator multiplies several vectors, which decides the last bits of the certificate.
     """
 
-    def __init__(self, krylov: Krylov, k: int, tol: float) -> None:
+    def __init__(self, krylov: Krylov, k: int, tol: float, choice: Choice | None = None) -> None:
         """Begin.
 
         Args:
             krylov: A basis with no step done, or a restored one.
             k: Pairs wanted.
             tol: Residual relative to the eigenvalue.
+            choice: That of the operator, if it has one.
         """
         self.krylov, self.k, self.tol = krylov, k, tol
+        self.choice = choice or Choice(krylov.basis.device)
         self.probes, self.base = 0, -1
         self.known: Floats = np.full(k, np.nan)
         self.finished = self.restarted = False
@@ -108,7 +112,9 @@ class Search:
             Arrays by name; the basis is a view where it lies on the CPU, good until the next step.
         """
         names = ("probes", "base", "finished", "restarted", "excess")
-        return {**self.krylov.arrays(), **{n: np.array(getattr(self, n)) for n in names}, "known": self.known.copy()}
+        own = {n: np.array(getattr(self, n)) for n in names}
+        together = np.array(-1 if self.choice.together is None else int(self.choice.together))
+        return {**self.krylov.arrays(), **own, "known": self.known.copy(), "together": together}
 
     def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Go on from a state, bitwise as if there had been no interruption.
@@ -121,6 +127,8 @@ class Search:
         self.finished, self.restarted = bool(arrays["finished"]), bool(arrays["restarted"])
         self.known = np.array(arrays["known"], dtype=np.float64)
         self.excess = float(arrays["excess"])
+        together = int(arrays["together"])
+        self.choice.together = None if together < 0 else bool(together)
 
     def _way_out(self) -> int:
         """The newest direction during a probe; else the one that the worst pair leans to most."""
@@ -263,6 +271,8 @@ def top_eigenpairs(
     progress: Progress | None = None,
     state: Mapping[str, NDArray[Any]] | None = None,
     save: Save | None = None,
+    block: Block | None = None,
+    choice: Choice | None = None,
 ) -> Eigenpairs:
     """Find the k algebraically largest eigenvalues of a symmetric operator, and the smallest one.
 
@@ -278,8 +288,10 @@ def top_eigenpairs(
         capacity: Vectors held in memory, at least 2 k + 12 unless D is smaller. Default 2 k + 50.
         progress: Told after each step.
         state: State of an interrupted search for the same operator, k and tol, see `Search.arrays`.
-        save: Called with the search after each step and before each product of the certificate; it decides whether to
-            ask for `arrays()`, and may raise to stop.
+        save: Called with the search after each step and before each product of the certificate, or each block of
+            them; it decides whether to ask for `arrays()`, and may raise to stop.
+        block: The operator on several vectors, for the certificate. Default: one after the other.
+        choice: How `block` goes about it, if that is measured; it is kept in the state.
 
     Returns:
         Certified eigenpairs; `converged` is False and `advice` says why if the products ran out.
@@ -290,7 +302,7 @@ def top_eigenpairs(
     device = torch.device(device)
     budget = 100 + 20 * k if max_products is None else max_products
     rows = max(2 * k + 50 if capacity is None else capacity, 2 * k + 12)
-    search = Search(Krylov(size, rows, torch.Generator().manual_seed(seed), device, dtype), k, tol)
+    search = Search(Krylov(size, rows, torch.Generator().manual_seed(seed), device, dtype), k, tol, choice)
     if state is not None:
         search.restore(state)
     krylov, certificates = search.krylov, k + 1
@@ -301,15 +313,21 @@ def top_eigenpairs(
         if save is not None:
             save(search)
 
-    def measured(vector: torch.Tensor) -> torch.Tensor:
-        if save is not None:
-            save(search)
-        return product(vector)
+    def saved(multiply: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[torch.Tensor], torch.Tensor]:
+        def multiplied(vectors: torch.Tensor) -> torch.Tensor:
+            if save is not None:
+                save(search)
+            return multiply(vectors)
+
+        return multiplied
 
     values, _, coordinates = krylov.ritz()
     vectors = krylov.lift(coordinates[:, [*range(k), len(values) - 1]])
     advice = "" if search.finished else _advice(krylov.products + certificates, search.excess)
-    return certify(measured, vectors[:k], vectors[k], values[k:], krylov.products, tol, "lanczos", advice=advice)
+    return certify(
+        saved(product), vectors[:k], vectors[k], values[k:], krylov.products, tol, "lanczos", advice=advice,
+        block=None if block is None else saved(block),
+    )  # fmt: skip
 
 
 def _advice(products: int, excess: float) -> str:

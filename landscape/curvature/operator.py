@@ -10,7 +10,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from landscape.curvature.chunked import CurvatureOperator, Linear
+from landscape.curvature.chunked import CurvatureOperator
+from landscape.curvature.pieces import Linear, are_several
 
 
 class HessianOperator(CurvatureOperator):
@@ -46,6 +47,9 @@ class HessianOperator(CurvatureOperator):
 
         def product(pieces: Sequence[Tensor]) -> Sequence[Tensor | None]:
             along = [pieces[i] for i in order]
-            return torch.autograd.grad(slopes, parameters, along, retain_graph=keep, allow_unused=True)
+            several = are_several(pieces, parameters)
+            return torch.autograd.grad(
+                slopes, parameters, along, retain_graph=keep, allow_unused=True, is_grads_batched=several
+            )
 
         return product

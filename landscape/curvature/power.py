@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from landscape.curvature.blocks import Block
 from landscape.curvature.certificate import Eigenpairs, Product, Progress, certify, check_request, rounding_floor
 from landscape.errors import DivergedError
 
@@ -42,6 +43,7 @@ def power_eigenpairs(
     dtype: torch.dtype = torch.float32,
     max_products: int | None = None,
     progress: Progress | None = None,
+    block: Block | None = None,
 ) -> Eigenpairs:
     """Find the k eigenvalues of largest magnitude one after the other, and then the smallest one.
 
@@ -60,6 +62,7 @@ def power_eigenpairs(
         dtype: float32 or float64.
         max_products: Products after which to stop, certificates not included. Default 1000 k.
         progress: Told every few products.
+        block: The operator on several vectors, for the certificate. Default: one after the other.
 
     Returns:
         Certified eigenpairs in order "magnitude"; where two eigenvalues of opposite sign have nearly the same
@@ -83,7 +86,9 @@ def power_eigenpairs(
     lowest, *_ = _iterate(counted, start, found[:0], shift, tol, max(map(abs, values)), progress)
     advice = f"power iteration did not converge for {_ranks(missed)}: use engine 'lanczos'" if missed else ""
     none = np.empty(0)
-    return certify(product, found, lowest, none, counted.done, tol, "power", order="magnitude", advice=advice)
+    return certify(
+        product, found, lowest, none, counted.done, tol, "power", order="magnitude", advice=advice, block=block
+    )
 
 
 def _iterate(

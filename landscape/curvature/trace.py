@@ -5,13 +5,15 @@ Source: Meyer, Musco, Musco, Woodruff, Hutch++: optimal stochastic trace estimat
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from landscape.curvature.blocks import BLOCK, Block, one_by_one
 from landscape.curvature.certificate import Product
-from landscape.curvature.chunked import accumulator
+from landscape.curvature.pieces import accumulator
 from landscape.errors import UsageError
 
 
@@ -44,6 +46,7 @@ def estimate_trace(
     seed: int = 0,
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
+    block: Block | None = None,
 ) -> Trace:
     """Estimate the trace: exactly where the operator is large, by sampling in the rest.
 
@@ -60,6 +63,7 @@ def estimate_trace(
         seed: Seed of all random vectors.
         device: Where vectors lie.
         dtype: float32 or float64.
+        block: The operator on several vectors, given at most eight at a time. Default: one after the other.
 
     Returns:
         The trace.
@@ -75,20 +79,35 @@ def estimate_trace(
         return (2 * torch.randint(2, (size,), generator=generator) - 1).to(device, dtype)
 
     count = min(sketch, size)
-    wide = accumulator(torch.device(device))
+    multiply = block or one_by_one(product)
     basis = torch.empty(0, size, device=device, dtype=dtype)
     if count:
-        images = torch.stack([product(signs()) for _ in range(count)], dim=1)  # (D, count)
-        basis = torch.linalg.qr(images).Q.T.contiguous()
-    inside = [(row.to(wide) @ product(row).to(wide)) for row in basis]
+        images = [multiply(rows) for rows in _drawn(signs, count)]
+        basis = torch.linalg.qr(torch.cat(images).T).Q.T.contiguous()
+    inside = [form for rows in torch.split(basis, BLOCK) if len(rows) for form in _forms(rows, multiply(rows))]
     sketched = float(torch.stack(inside).sum()) if inside else 0.0
     if count == size:
         return Trace(sketched, 0.0, sketched, 0, 2 * count)
-    draws = []
-    for _ in range(samples):
-        g = signs()
-        g = g - basis.T @ (basis @ g)
-        draws.append(g.to(wide) @ product(g).to(wide))
+    draws: list[Tensor] = []
+    for rows in _drawn(lambda: _outside(signs(), basis), samples):
+        draws += _forms(rows, multiply(rows))
     outside = torch.stack(draws).double()
     error = float(outside.std() / samples**0.5)
     return Trace(sketched + float(outside.mean()), error, sketched, samples, 2 * count + samples)
+
+
+def _drawn(draw: Callable[[], Tensor], count: int) -> Iterator[Tensor]:
+    """So many random vectors as rows, a block at a time."""
+    for begin in range(0, count, BLOCK):
+        yield torch.stack([draw() for _ in range(min(BLOCK, count - begin))])
+
+
+def _outside(vector: Tensor, basis: Tensor) -> Tensor:
+    """The part of a vector that is orthogonal to the rows of a basis."""
+    return vector - basis.T @ (basis @ vector)
+
+
+def _forms(vectors: Tensor, images: Tensor) -> list[Tensor]:
+    """The quadratic form of each vector, from its product."""
+    wide = accumulator(vectors.device)
+    return [vector.to(wide) @ image.to(wide) for vector, image in zip(vectors, images, strict=True)]
