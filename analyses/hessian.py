@@ -84,6 +84,8 @@ def compute(
     Returns:
         Eigenvalues in their intervals.
     """
+    import torch
+
     from landscape.curvature import Rest, eigenpairs
     from landscape.curvature.graphs import check_device
     from landscape.sharpness import Found, inspect, stack
