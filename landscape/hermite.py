@@ -68,6 +68,13 @@ class Curve:
         values = hermite(self.x, scaled, self.slopes, np.asarray(at, dtype=float))
         return np.exp(values) if self.log else values
 
+    def positive(self) -> Curve:
+        """The curve to draw through positive values: cubics of the logarithm where its own fall to 0 or below."""
+        inside = self.x[:-1, None] + np.diff(self.x)[:, None] * np.linspace(0, 1, 17)[1:-1]  # (P − 1, 15)
+        if self.log or self.y.min() <= 0 or (self(inside) > 0).all():
+            return self
+        return replace(self, slopes=self.slopes / self.y, log=True)
+
     def worst(self, low: float = -np.inf, high: float = np.inf) -> float:
         """The largest estimated error of the intervals that lie in a range, in the units of y; 0 if there is none."""
         inside = (self.x[:-1] >= low) & (self.x[1:] <= high)

@@ -314,6 +314,16 @@ def test_an_exponential_is_laid_through_its_logarithm() -> None:
     assert made(np.array([0.7, 9.1])) == pytest.approx(np.exp([-0.7, -9.1]), rel=1e-12)
 
 
+def test_a_drawn_curve_through_positive_values_stays_positive_and_through_them() -> None:
+    x, y = np.array([-2.0, -1.0, -0.5, 0.0, 1.0, 2.0]), np.array([9.0, 2.0, 0.1, 1e-3, 1e-3, 1e-3])
+    made = replace(hermite.fit(x, y), slopes=np.zeros(6) - 4, log=False)
+    at = np.linspace(-2, 2, 401)
+    assert made(at).min() < 0 < made.positive()(at).min()
+    assert made.positive()(x) == pytest.approx(y, rel=1e-12)
+    flat = hermite.fit(x, y + 100)
+    assert flat.positive() is flat
+
+
 def test_without_slopes_the_estimate_is_at_least_twice_what_the_scales_are_apart() -> None:
     x = np.linspace(-3, 3, 13)
     y = 0.1 + np.exp(-(x**2)) + 0.02 * np.cos(7 * x)
