@@ -64,9 +64,9 @@ def _losses(result: Interpolation, s: int) -> Drawn:
     """The curve through the measured losses."""
     known = np.isfinite(result.loss[s])
     curve = curve_of(result.alpha, result.loss[s], result.slope if s == 0 else None)
-    return result.alpha[known], curve.positive() if curve else (
-        lambda at: np.interp(at, result.alpha[known], result.loss[s, known])
-    )
+    if curve:
+        return result.alpha[known], curve.positive()
+    return result.alpha[known], lambda at: np.interp(at, result.alpha[known], result.loss[s, known])
 
 
 def _between(places: Sequence[Array], smooth: bool) -> Array:
