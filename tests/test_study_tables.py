@@ -15,6 +15,8 @@ from analyses.studies.plan import plan
 from analyses.studies.table import KINDS, TESTS, Drawing, Hypothesis, Question, Scale
 from analyses.studies.table import Training as Training_
 
+COST = 'errors(rho=0.1).cost["fork"]'
+
 
 @pytest.mark.parametrize(
     ("old", "new", "cause"),
@@ -31,6 +33,18 @@ from analyses.studies.table import Training as Training_
         ("[scales.cpu]", "[scales.cpu", "is not TOML"),
         ("than = 1.5", 'than = "1.5"', "than of claims 'cost' is '1.5'"),
         ('figure = "by-rho"', 'figure = "by-roh"', "points to 'by-roh'"),
+        ("seeds = 2", "seeds = 0", "has 0 seeds"),
+        (COST, "errors(rho=0.1).cost", "has 1 dimension"),
+        (COST, 'errors.cost["fork"]', "has 1 dimension"),
+        (COST, 'errors(rho=0.3).cost["fork"]', "not asked with rho=0.3"),
+        (COST, 'errors(rho=0.1).cost["frok"]', "no checkpoint 'frok'"),
+        (COST, "errors(rho=0.1).methods", "is no number"),
+        (COST, "[x for x in (1, 2)]", "is not understood"),
+        (COST, "errors", "'errors' is not understood"),
+        (COST, COST + " + 1/0", "'1 / 0' is not finite"),
+        (COST, COST + " + 9**9**9**9", "is not finite"),
+        (COST, "max(" + COST + ", 1)", "max takes 1, 2 were given"),
+        (COST, "0.5", "names no result"),
     ],
 )
 def test_what_is_wrong_with_a_study_is_said_in_two_lines(

@@ -134,6 +134,9 @@ def _check(study: Study) -> None:
     """Names lead somewhere, quantities can be read."""
     if not study.scales:
         raise UsageError("there is no scale", "write a table [scales.cpu] with text, problem and settings")
+    for scale in study.scales:
+        if scale.seeds < 1:
+            raise UsageError(f"the scale '{scale.name}' has {scale.seeds} seeds", "write seeds = 1 or more")
     ids = [each.id for part in (study.trainings, study.questions, study.claims, study.figures) for each in part]
     _check_ids([t.id for t in study.trainings])
     _check_ids([q.id for q in study.questions])
