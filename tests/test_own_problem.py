@@ -10,6 +10,7 @@ import pytest
 from conftest import Command
 
 from landscape import problem as problems
+from landscape.errors import InputError
 
 STUDY = Path(__file__).parent / "my_study.py"
 DATA = Path(os.environ.get("LANDSCAPE_DATA", Path(__file__).parent.parent.parent / "shared" / "data"))
@@ -89,6 +90,7 @@ WRONG = {
     "a model that fails": ("def model(): raise KeyError('width')", "could not be run: KeyError: 'width'"),
     "a model of no tensor": ("class Pair(torch.nn.Linear):\n    def forward(self, x): return (x, x)\n"
                              "def model(): return Pair(4, 3)", "it gave a tuple, not a tensor"),
+    "arrays": ("x = x.numpy()", "expected a tensor as inputs, got ndarray"),
     "a task of another shape": ("class Task(CrossEntropy):\n    def losses(self, o, t): return o.sum()\ntask = Task()",
                                 "gave values of shape () for 2 examples"),
 }  # fmt: skip
@@ -110,3 +112,23 @@ def test_what_does_not_fit_is_said_in_one_line_before_anything_is_computed(
     assert done.exit_code == 3, done.output
     assert told in done.output
     assert not (tmp_path / "a.pt").exists()
+
+
+def test_a_misspelt_name_is_answered_with_what_the_file_defines(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("import torch\nimport json\n\ndef digits_problem(): return torch\n")
+    with pytest.raises(InputError, match="did you mean 'digits_problem'") as caught:
+        problems.load(f"{tmp_path / 'mine.py'}:problem")
+    assert "torch" not in caught.value.remedy
+
+
+def test_a_batch_of_one_example_is_refused_where_there_is_batchnorm(run: Command, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "import torch\nfrom landscape.problem import Problem\nfrom landscape.split import Split\n"
+        "data = Split(torch.randn(20, 4), torch.arange(20) % 3)\n"
+        "def model(): return torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.BatchNorm1d(3))\n"
+        "problem = Problem(model=model, train=data, test=data)\n"
+    )
+    done = run("train", f"{tmp_path / 'mine.py'}:problem", "--batch-size", "1", "--out", tmp_path / "a.pt")
+    assert done.exit_code == 2, done.output
+    assert "single example" in done.stderr
+    assert "--batch-size" in done.stderr

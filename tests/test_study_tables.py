@@ -27,6 +27,7 @@ COST = 'errors(rho=0.1).cost["fork"]'
         ("errors(rho=0.1)", "error(rho=0.1)", "names 'error'"),
         ('"sgd-prime"]\n\n[[analyses]]', '"sgd-second"]\n\n[[analyses]]', "is not trained"),
         ('analysis = "distance"', 'analysis = "distances"', "asks for 'distances'"),
+        ('fork = "sgd"', 'fork = "sgd-prime"', "is forked from itself"),
         ('fork = "sgd"', 'fork = "sam"', "is forked from 'sam'"),
         ('rho = "$rhos"', 'rho = "$radii"', "has no value at this scale"),
         ('method = "sgd"', 'methode = "sgd"', "unknown setting 'methode'"),
@@ -68,6 +69,13 @@ def test_every_study_that_comes_along_can_be_read_and_says_what_it_scales_down(n
     if all(scale.problem.startswith("digits") for scale in study.scales if scale.name == "cpu" and scale.problem):
         graph = plan(study, "cpu", seeds=1)
         assert graph.nodes
+
+
+def test_what_is_no_claims_file_is_said(run: Command, tmp_path: Path) -> None:
+    (tmp_path / "claims.json").write_text("[]")
+    done = run("claims", tmp_path)
+    assert done.exit_code == 3
+    assert "is no claims.json" in done.stderr
 
 
 def test_the_list_describes_each_study(run: Command) -> None:

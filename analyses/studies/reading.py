@@ -171,7 +171,9 @@ def _check_ids(ids: Iterable[str]) -> None:
 def _check_trainings(study: Study) -> None:
     known = {training.id for training in study.trainings}
     for training in study.trainings:
-        if training.fork and training.fork not in known - {training.id}:
+        if training.fork == training.id:
+            raise UsageError(f"'{training.id}' is forked from itself", "name the training that it leaves")
+        if training.fork and training.fork not in known:
             raise UsageError(f"'{training.id}' is forked from '{training.fork}'", nearest(training.fork, known))
 
 
