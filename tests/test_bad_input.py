@@ -170,13 +170,13 @@ def test_between_equal_checkpoints_there_is_nothing_to_measure(
     name: str, run: Command, pair: Pair, tmp_path: Path
 ) -> None:
     out = tmp_path / "o.h5"
-    check(run(name, pair.sgd, pair.sgd, "--out", out), 2, "hold the same weights")
+    check(run(name, pair.paths[0], pair.paths[0], "--out", out), 2, "hold the same weights")
     assert not out.exists()
 
 
 def test_a_name_too_long_for_the_file_system_is_said(run: Command, pair: Pair, tmp_path: Path) -> None:
     long = tmp_path / f"{'x' * 250}.pt"
-    long.write_bytes(pair.sgd.read_bytes())
+    long.write_bytes(pair.paths[0].read_bytes())
     check(run("evaluate", long), 3, "is too long", "--out")
 
 

@@ -30,6 +30,16 @@ def test_a_users_own_problem_goes_the_whole_way(run: Command, tmp_path: Path) ->
     done = run("compare", sgd, psam, "--out", tmp_path / "pair", "--quiet")
     assert done.exit_code == 0, done.output
     assert (tmp_path / "pair" / "report.html").stat().st_size > 4_000_000
+    made = {path: path.stat().st_mtime_ns for path in (tmp_path / "pair").glob("*.h5")}
+    (tmp_path / "pair" / "report.html").unlink()
+    (tmp_path / "pair" / "evaluate.h5").unlink()  # as if it had been stopped
+    assert run("compare", sgd, psam, "--out", tmp_path / "pair", "--quiet").exit_code == 0
+    again = {path: path.stat().st_mtime_ns for path in (tmp_path / "pair").glob("*.h5")}
+    assert [path.name for path in made if made[path] != again[path]] == ["evaluate.h5"]
+    (tmp_path / "pair" / "report.html").unlink()
+    other = run("compare", sgd, psam, "--out", tmp_path / "pair", "--batch-size", "400", "--quiet")
+    assert other.exit_code == 2
+    assert "made with other settings" in other.stderr
     told = json.loads(run("hessian", sgd, "--top", "1", "--json", "-q", "--engine", "dense").stdout)
     lanczos = json.loads(run("hessian", sgd, "--top", "1", "--json", "-q", "--out", tmp_path / "l.h5").stdout)
     assert lanczos["result"]["eigenvalue"][0][0] == pytest.approx(told["result"]["eigenvalue"][0][0], rel=1e-3)
