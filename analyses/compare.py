@@ -53,6 +53,8 @@ def compare(
 ) -> Compared:
     """Run all of `ASKED` on a pair and write `report.html` beside the results.
 
+    Results that a stopped comparison left there are taken over where they were made with the same settings.
+
     Args:
         problem: What both were trained on.
         checkpoints: The two.
@@ -68,14 +70,14 @@ def compare(
         The report, and the verdict it opens with.
 
     Raises:
-        UsageError: If a file exists and `force` is not set, or both checkpoints are the same.
+        UsageError: If a report or a result made otherwise exists and `force` is not set, or both checkpoints are the
+            same.
         InputError: If the directory cannot be made.
     """
     if bool((checkpoints[0].theta == checkpoints[1].theta).all()):
         raise UsageError(f"{paths[0]} and {paths[1]} hold the same weights", "compare two different checkpoints")
     outs = [directory / f"{analysis.NAME}.h5" for analysis in ASKED]
-    for path in (*outs, directory / REPORT):
-        refuse_existing(path, force)
+    refuse_existing(directory / REPORT, force)
     make_directory(directory)
     for done, (analysis, out) in enumerate(zip(ASKED, outs, strict=True)):
         options: object = make(analysis.Options, {"batch_size": batch_size, **COARSE.get(analysis.NAME, {})})
@@ -85,7 +87,7 @@ def compare(
 
         ask(
             analysis, problem, checkpoints, paths, options, out,
-            force=force, device=device, dtype=dtype, progress=inner,
+            force=force, device=device, dtype=dtype, progress=inner, resume=(out.exists() and not force) or None,
         )  # fmt: skip
     names = " and ".join(checkpoint.name for checkpoint in checkpoints)
     stored = [read(out) for out in outs]

@@ -126,7 +126,7 @@ def compute(
         Loss and error on both.
 
     Raises:
-        UsageError: If there are not two checkpoints.
+        UsageError: If there are not two checkpoints, or they have equal weights.
         DivergedError: If the curve's training diverges.
     """
     import torch
@@ -138,6 +138,8 @@ def compute(
     if len(checkpoints) != 2:
         raise UsageError(f"a curve connects 2 checkpoints, got {len(checkpoints)}", EXAMPLE)
     a, b = checkpoints
+    if torch.equal(a.theta, b.theta):
+        raise UsageError(f"{a.name} and {b.name} hold the same weights", "connect two different checkpoints")
     surface = Surface(problem, batch_size=options.batch_size, device=device, dtype=dtype)
     t = np.union1d(np.linspace(0, 1, options.points), [0.5])
     total = options.epochs + 2 * len(t)

@@ -162,7 +162,7 @@ def compute(
         for s in range(walks):
             settings = walk_settings(base, n, r, options.budget, seed=options.seed + s, **own)
             found.append(walker.walk(settings, options.budget, RISK if options.check == "sequential" else 0.0))
-            progress(len(found), len(rho) * walks, f"ρ = {r:g}: {found[-1].steps[0]:g} steps")
+            progress(len(found), len(rho) * walks, f"ρ = {r:g}: {_steps(found[-1].steps[0])}")
     shape = (len(rho), walks, len(walker.definitions))
     examples = np.array([f.examples for f in found], dtype=np.int64).reshape(shape)
     asked = np.array([f.asked for f in found], dtype=np.int64).reshape(shape)
@@ -198,6 +198,11 @@ def label(result: Escapes) -> str:
 def _pooled(results: tuple[Escapes, ...]) -> Array:
     """Steps of all runs' walks together, shape (R, S, K)."""
     return np.concatenate([r.steps for r in results], axis=1)
+
+
+def _steps(steps: float) -> str:
+    """The length of a walk in words."""
+    return "cut off" if math.isinf(steps) else f"{steps:g} steps"
 
 
 def _told(value: float, budget: int) -> str:

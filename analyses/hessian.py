@@ -181,6 +181,8 @@ def listing(result: Sharpness) -> list[str]:
         if not np.isnan(r.smallest[i]):
             reach = float(r.smallest_residual[i] + r.rounding[i])
             told.append(f"{name} smallest {bounded(float(r.smallest[i]), reach)}")
+        if not r.converged[i]:
+            told.append(f"{name} did not converge: {r.advice[i]}")
         if r.weight_decay[i] > 0:
             told.append(f"{name} + wd: weight decay adds {r.weight_decay[i]:g} to each")
     return told

@@ -142,7 +142,7 @@ def _same(out: Path, old: dict[str, Setting], new: dict[str, Setting]) -> None:
     if changed:
         raise UsageError(
             f"{out} was made with other settings: {', '.join(changed)}",
-            "choose another --out, or leave out --resume and add --force to replace it",
+            "choose another --out, or add --force, without --resume, to make it again",
         )
 
 

@@ -196,10 +196,31 @@ def parts(result: Spectrum) -> Array:
     Returns:
         Parts of one, means over start vectors, shape (M, 3).
     """
+    found: Array = _parts_by_start(result).mean(1)
+    return found
+
+
+def _parts_by_start(result: Spectrum) -> Array:
+    """The same by each start vector, shape (M, V, 3)."""
     below, above = result.node < -result.sigma, result.node > result.sigma
     kinds = np.stack([below, ~(below | above), above], axis=-1)  # (M, V, N, 3)
-    found: Array = (kinds * result.weight[..., None]).sum(2).mean(1)
+    found: Array = (kinds * result.weight[..., None]).sum(2)
     return found
+
+
+def flat_error(*results: Spectrum) -> float:
+    """Standard error, over start vectors, of the part within σ of zero, averaged over checkpoints and results.
+
+    Args:
+        *results: Spectra of M checkpoints each.
+
+    Returns:
+        A part of one; NaN with a single start vector.
+    """
+    found = np.concatenate([_parts_by_start(r)[..., 1] for r in results])  # (S M, V)
+    if found.shape[1] < 2:
+        return float("nan")
+    return float(np.sqrt((found.var(1, ddof=1) / found.shape[1]).sum()) / len(found))
 
 
 def label(result: Spectrum) -> str:
@@ -224,9 +245,9 @@ def words(*results: Spectrum) -> tuple[str, str]:
     if len(results) == 1:
         told = [f"{names[i]} {number(float(first.trace[i]))} ± {number(float(first.trace_error[i]))}" for i in order]
     flat = np.mean([parts(r)[:, 1] for r in results])
-    answer = f"{flat:.1%} of the {first.size} directions are flat to within {number(first.sigma)} nats/θ²".replace(
-        "%", " %"
-    )
+    error = flat_error(*results)
+    sure = "" if np.isnan(error) else f" ± {100 * error:.1f}"
+    answer = f"{100 * flat:.1f}{sure} % of the {first.size} directions are flat to within {number(first.sigma)} nats/θ²"
     if len(names) > 1:
         factor = number(float(traces.mean(0)[order[-1]] / traces.mean(0)[order[0]]))
         answer = f"{names[order[0]]}'s trace is the smallest, {factor} times below {names[order[-1]]}'s; {answer}"

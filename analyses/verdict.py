@@ -154,9 +154,9 @@ def better(r: Any) -> Remark:
     test = mcnemar(first, second)
     p = min(1.0, 2 * min(test.above, test.below))
     apart = 100 * float(r.error[1, 1] - r.error[0, 1])
-    counts = f"{first} test images only {a} gets wrong, {second} only {b} (McNemar, p = {p:.2g})"
+    counts = f"{first} test examples only {a} gets wrong, {second} only {b} (McNemar, p = {p:.2g})"
     if p > LEVEL:
-        return Remark(f"Their test errors are not told apart ({apart:+.2g} points)", counts, ("more test images",))
+        return Remark(f"Their test errors are not told apart ({apart:+.2g} points)", counts, ("more test examples",))
     return Remark(f"{b if apart < 0 else a} errs less, by {abs(apart):.2g} points", counts, (), -1 if apart < 0 else 1)
 
 

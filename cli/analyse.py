@@ -67,6 +67,7 @@ def _run(
     force: bool, debug: bool, as_json: bool, quiet: bool, dry_run: bool, resume: bool = False, **flags: Any,
 ) -> None:  # fmt: skip
     from analyses.run import ask, beside, default_out, estimate
+    from landscape.checkpoint import check_apart
     from landscape.device import choose
     from landscape.files import refuse_existing
     from landscape.opening import open_checkpoints
@@ -77,6 +78,8 @@ def _run(
     refuse_existing(out, force or dry_run or resume)
     told_of = (lambda text: None) if quiet else say
     problem, checkpoints = open_checkpoints(paths, spec, told_of)
+    if analysis.TAKES == (2, 2):
+        check_apart(*checkpoints)
     if dry_run:
         told = estimate(analysis, problem, checkpoints, chosen, choose(device), dtype)
         click.echo(json.dumps(told) if as_json else _told(told))

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -14,6 +15,11 @@ import click
 from landscape.errors import LandscapeError, nearest
 
 INTERRUPTED = 130
+_SINGLE = (
+    "BatchNorm was given a batch of a single example, which has no variance",
+    "choose a --batch-size of at least 2 that leaves no single example for the last batch",
+    2,
+)
 
 
 class Group(click.Group):
@@ -92,6 +98,10 @@ def explain(error: Exception) -> tuple[str, str, int]:
         return " ".join(error.format_message().split()), f"see: {path} --help", 2
     if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
         return "no space left where the output goes", "free disk space and run again", 5
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+        return f"the file name {Path(str(error.filename)).name[:40]}… is too long", "name a shorter one with --out", 3
+    if isinstance(error, ValueError) and "more than 1 value per channel" in str(error):
+        return _SINGLE
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return "out of memory", "lower --batch-size, or use a device with more memory", 5
     if isinstance(error, RuntimeError) and "alloc" in str(error).lower() and "memory" in str(error).lower():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -150,8 +150,8 @@ def _result(file: Path) -> dict[str, Any]:
     answer, detail = stored.analysis.words(stored.result)
     fields = arrays(stored.result)
     shapes = {
-        f"{name} ({fields[name].metadata['unit']})": "×".join(map(str, getattr(stored.result, name).shape))
-        for name in fields
+        f"{name} ({field.metadata['unit']})": _shape(field.metadata["dims"], getattr(stored.result, name).shape)
+        for name, field in fields.items()
     }
     p = stored.provenance
     return {
@@ -160,6 +160,11 @@ def _result(file: Path) -> dict[str, Any]:
         "dtype": p.dtype, "created": p.created, "seconds": p.seconds, "inputs": p.inputs, "versions": p.versions,
         "command": p.command,
     }  # fmt: skip
+
+
+def _shape(dims: Sequence[str], lengths: Sequence[int]) -> str:
+    """The dimensions of an array by name, as a quantity of a study indexes them: [checkpoint 2 × split 2]."""
+    return f"[{' × '.join(f'{dim} {length}' for dim, length in zip(dims, lengths, strict=True))}]"
 
 
 @click.command()

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from landscape.errors import InputError
+from landscape.errors import InputError, UsageError
 from landscape.files import atomic
 from landscape.types import Setting
 from landscape.vector import Layout
@@ -163,8 +163,23 @@ def load(path: Path) -> Checkpoint:
     """
     content = read_tensors(path)
     if not is_ours(content):
-        raise InputError(f"{path} is not a checkpoint of this toolkit", "name its problem with --problem SPEC")
+        raise InputError(f"{path} is not a checkpoint of this toolkit", "name one that landscape train wrote")
     return from_content(content, path)
+
+
+def check_apart(a: Checkpoint, b: Checkpoint) -> None:
+    """Refuse two checkpoints between which there is nothing to measure.
+
+    Args:
+        a: A checkpoint.
+        b: Another of the same network.
+
+    Raises:
+        UsageError: If weights and buffers of both are equal.
+    """
+    same = torch.equal(a.theta, b.theta) and all(torch.equal(a.buffers[name], b.buffers[name]) for name in a.buffers)
+    if same:
+        raise UsageError(f"{a.name} and {b.name} hold the same weights", "name two different checkpoints")
 
 
 def is_ours(content: object) -> bool:

@@ -201,5 +201,7 @@ def paired_log_ratio(back: Array, ahead: Array) -> tuple[float, float]:
         The log and its error to first order; NaN where a mean does not rise.
     """
     found = log_ratio(float(back.mean()), float(ahead.mean()))
+    if math.isnan(found):
+        return math.nan, math.nan
     apart = ahead / ahead.mean() - back / back.mean()
-    return found, math.nan if math.isnan(found) else float(apart.std(ddof=1)) / math.sqrt(len(apart))
+    return found, float(apart.std(ddof=1)) / math.sqrt(len(apart))

@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any
 
 import torch
@@ -159,7 +159,7 @@ def _from_file(path: Path, name: str, query: str) -> Problem:
     module = _import_file(path)
     found = getattr(module, name, None)
     if found is None:
-        defined = [key for key in vars(module) if not key.startswith("_")]
+        defined = [key for key, value in vars(module).items() if _offered(module, key, value)]
         raise InputError(f"{path} defines no '{name}'", nearest(name, defined))
     if callable(found) and not isinstance(found, Problem):
         found = _run(path, found)
@@ -177,6 +177,12 @@ def _from_file(path: Path, name: str, query: str) -> Problem:
     _run(path, lambda: problem.build(0))  # so that what a model's own code raises is said with its line
     try_out(problem, f"{path.name}:{name}")
     return replace(problem, spec=f"{path}:{name}{'?' + query if query else ''}")
+
+
+def _offered(module: ModuleType, key: str, value: object) -> bool:
+    """Whether a name in a user's file may be what it was meant to define: no import, no class but a function."""
+    own = isinstance(value, FunctionType) and value.__module__ == module.__name__
+    return not key.startswith("_") and (own or isinstance(value, Problem))
 
 
 def _import_file(path: Path) -> ModuleType:

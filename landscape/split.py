@@ -34,11 +34,16 @@ class Split:
     std: tuple[float, ...] = (1.0,)
 
     def __post_init__(self) -> None:
-        """Check that there is one target for each example, at least one example, and usable constants.
+        """Check that there are tensors, one target for each example, at least one example, and usable constants.
 
         Raises:
             ValueError: If not.
         """
+        for name, given in (("inputs", self.inputs), ("targets", self.targets)):
+            if not isinstance(given, Tensor):
+                raise ValueError(
+                    f"expected a tensor as {name}, got {type(given).__name__}; use torch.as_tensor({name})"
+                )
         if len(self.inputs) != len(self.targets) or len(self.inputs) == 0:
             raise ValueError(
                 f"expected as many targets as inputs, at least 1; got {len(self.targets)}, {len(self.inputs)}"

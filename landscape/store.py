@@ -196,7 +196,10 @@ def _open(path: Path) -> h5py.File:
         file.close()
         _damaged(path, error)
     if schema != SCHEMA.encode():
+        surface = "xcoordinates" in file
         file.close()
+        if surface:
+            raise InputError(f"{path} is a surface file, no result", "make it one with landscape import-surface")
         what = f"has the schema {schema.decode()}" if isinstance(schema, bytes) and schema else "is HDF5, but no result"
         raise InputError(f"{path} {what}, expected {SCHEMA}", "compute it again with this version")
     return file

@@ -76,9 +76,11 @@ class Valley:
 
     @property
     def skewness(self) -> float:
-        """L‴ r / L″ at the minimum, from the nearest slopes: 0 for a symmetric valley, no unit."""
+        """L‴ r / L″ at the minimum, from the nearest slopes: 0 for a symmetric valley, NaN without curvature."""
         back, ahead = self.curvatures
         middle = len(self.offsets) // 2
+        if back + ahead == 0:
+            return math.nan
         return 2 * (ahead - back) / (ahead + back) * self.radius / float(self.offsets[middle + 1])
 
 
@@ -111,6 +113,8 @@ def measure(line: Line, reach: float, rise: float, radius: float, parts: Sequenc
     slopes = np.array([line.slope(centre + x) for x in offsets.tolist()])
     losses = np.array([line.loss(centre + x) for x in offsets.tolist()])
     status = OK if np.isfinite(slopes).all() and np.isfinite(losses).all() else NOT_FINITE
+    if status == OK and np.ptp(losses) == 0:  # r is below what the weights' floating point type can tell
+        return Valley(NO_RISE, centre, math.nan, blank, blank, blank)
     return Valley(status, centre, r, offsets, losses, slopes)
 
 

@@ -163,3 +163,24 @@ def test_a_fork_past_the_switch_says_where_to_fork(run: Command, tmp_path: Path)
     odd = run("train", "digits/mlp", "--seed", "3", "--fork", tmp_path / "sgd@15.pt", "--out", tmp_path / "c.pt")
     assert "seed (0 → 3)" in odd.stderr
     assert not json.loads(run("inspect", tmp_path / "c.pt", "--json").stdout)["exact"]
+
+
+@pytest.mark.parametrize("name", ["connect", "interpolate", "along", "shift"])
+def test_between_equal_checkpoints_there_is_nothing_to_measure(
+    name: str, run: Command, pair: Pair, tmp_path: Path
+) -> None:
+    out = tmp_path / "o.h5"
+    check(run(name, pair.paths[0], pair.paths[0], "--out", out), 2, "hold the same weights")
+    assert not out.exists()
+
+
+def test_a_name_too_long_for_the_file_system_is_said(run: Command, pair: Pair, tmp_path: Path) -> None:
+    long = tmp_path / f"{'x' * 250}.pt"
+    long.write_bytes(pair.paths[0].read_bytes())
+    check(run("evaluate", long), 3, "is too long", "--out")
+
+
+def test_weights_from_elsewhere_are_no_fork(run: Command, pair: Pair, tmp_path: Path) -> None:
+    torch.save({"weight": torch.ones(2)}, tmp_path / "w.pt")
+    done = run(*TRAIN, "--fork", tmp_path / "w.pt", "--out", tmp_path / "a.pt")
+    check(done, 3, "is not a checkpoint of this toolkit", "landscape train wrote")

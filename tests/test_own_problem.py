@@ -10,6 +10,7 @@ import pytest
 from conftest import Command
 
 from landscape import problem as problems
+from landscape.errors import InputError
 
 STUDY = Path(__file__).parent / "my_study.py"
 DATA = Path(os.environ.get("LANDSCAPE_DATA", Path(__file__).parent.parent.parent / "shared" / "data"))
@@ -29,6 +30,16 @@ def test_a_users_own_problem_goes_the_whole_way(run: Command, tmp_path: Path) ->
     done = run("compare", sgd, psam, "--out", tmp_path / "pair", "--quiet")
     assert done.exit_code == 0, done.output
     assert (tmp_path / "pair" / "report.html").stat().st_size > 4_000_000
+    made = {path: path.stat().st_mtime_ns for path in (tmp_path / "pair").glob("*.h5")}
+    (tmp_path / "pair" / "report.html").unlink()
+    (tmp_path / "pair" / "evaluate.h5").unlink()  # as if it had been stopped
+    assert run("compare", sgd, psam, "--out", tmp_path / "pair", "--quiet").exit_code == 0
+    again = {path: path.stat().st_mtime_ns for path in (tmp_path / "pair").glob("*.h5")}
+    assert [path.name for path in made if made[path] != again[path]] == ["evaluate.h5"]
+    (tmp_path / "pair" / "report.html").unlink()
+    other = run("compare", sgd, psam, "--out", tmp_path / "pair", "--batch-size", "400", "--quiet")
+    assert other.exit_code == 2
+    assert "made with other settings" in other.stderr
     told = json.loads(run("hessian", sgd, "--top", "1", "--json", "-q", "--engine", "dense").stdout)
     lanczos = json.loads(run("hessian", sgd, "--top", "1", "--json", "-q", "--out", tmp_path / "l.h5").stdout)
     assert lanczos["result"]["eigenvalue"][0][0] == pytest.approx(told["result"]["eigenvalue"][0][0], rel=1e-3)
@@ -92,6 +103,7 @@ WRONG = {
     "a model that draws": ("class Noisy(torch.nn.Linear):\n"
                            "    def forward(self, x): return super().forward(x + torch.randn_like(x))\n"
                            "def model(): return Noisy(4, 3)", "gives other outputs, asked again in eval mode"),
+    "arrays": ("x = x.numpy()", "expected a tensor as inputs, got ndarray"),
     "a task of another shape": ("class Task(CrossEntropy):\n    def losses(self, o, t): return o.sum()\ntask = Task()",
                                 "gave values of shape () for 2 examples"),
 }  # fmt: skip
@@ -113,3 +125,23 @@ def test_what_does_not_fit_is_said_in_one_line_before_anything_is_computed(
     assert done.exit_code == 3, done.output
     assert told in done.output
     assert not (tmp_path / "a.pt").exists()
+
+
+def test_a_misspelt_name_is_answered_with_what_the_file_defines(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("import torch\nimport json\n\ndef digits_problem(): return torch\n")
+    with pytest.raises(InputError, match="did you mean 'digits_problem'") as caught:
+        problems.load(f"{tmp_path / 'mine.py'}:problem")
+    assert "torch" not in caught.value.remedy
+
+
+def test_a_batch_of_one_example_is_refused_where_there_is_batchnorm(run: Command, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "import torch\nfrom landscape.problem import Problem\nfrom landscape.split import Split\n"
+        "data = Split(torch.randn(20, 4), torch.arange(20) % 3)\n"
+        "def model(): return torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.BatchNorm1d(3))\n"
+        "problem = Problem(model=model, train=data, test=data)\n"
+    )
+    done = run("train", f"{tmp_path / 'mine.py'}:problem", "--batch-size", "1", "--out", tmp_path / "a.pt")
+    assert done.exit_code == 2, done.output
+    assert "single example" in done.stderr
+    assert "--batch-size" in done.stderr

@@ -60,6 +60,16 @@ def test_parts_of_the_spectrum_add_up(net: tuple[spectrum.Spectrum, np.ndarray])
     assert parts[0, 1] == pytest.approx((np.abs(values) <= found.sigma).mean(), abs=0.15)
 
 
+def test_the_part_that_is_flat_is_told_with_its_standard_error(net: tuple[spectrum.Spectrum, np.ndarray]) -> None:
+    """Two starts, one of which sees half the weight within σ and one none: 1/4, with error (1/2 / √2) / √2 = 1/4."""
+    node, weight = np.array([[[0.0, 5.0], [4.0, 5.0]]]), np.full((1, 2, 2), 0.5)
+    result = replace(net[0], sigma=1.0, node=node, weight=weight)
+    assert spectrum.parts(result)[0, 1] == 0.25
+    assert spectrum.flat_error(result) == pytest.approx(0.25, rel=1e-12)
+    assert spectrum.flat_error(result, result) == pytest.approx(0.25 / np.sqrt(2), rel=1e-12)
+    assert np.isnan(spectrum.flat_error(replace(result, node=node[:, :1], weight=weight[:, :1])))
+
+
 def test_a_spectrum_is_the_same_for_the_same_seed_and_one_gaussian_serves_all(problem: Problem) -> None:
     points, options = (nets.point(problem, 0), nets.point(problem, 1)), spectrum.Options(samples=3, starts=2, steps=5)
     one, two = (spectrum.compute(problem, *points, options=options) for _ in range(2))

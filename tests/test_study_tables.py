@@ -15,6 +15,8 @@ from analyses.studies.plan import plan
 from analyses.studies.table import KINDS, TESTS, Drawing, Hypothesis, Question, Scale
 from analyses.studies.table import Training as Training_
 
+COST = 'errors(rho=0.1).cost["fork"]'
+
 
 @pytest.mark.parametrize(
     ("old", "new", "cause"),
@@ -25,12 +27,25 @@ from analyses.studies.table import Training as Training_
         ("errors(rho=0.1)", "error(rho=0.1)", "names 'error'"),
         ('"sgd-prime"]\n\n[[analyses]]', '"sgd-second"]\n\n[[analyses]]', "is not trained"),
         ('analysis = "distance"', 'analysis = "distances"', "asks for 'distances'"),
+        ('fork = "sgd"', 'fork = "sgd-prime"', "is forked from itself"),
         ('fork = "sgd"', 'fork = "sam"', "is forked from 'sam'"),
         ('rho = "$rhos"', 'rho = "$radii"', "has no value at this scale"),
         ('method = "sgd"', 'methode = "sgd"', "unknown setting 'methode'"),
         ("[scales.cpu]", "[scales.cpu", "is not TOML"),
         ("than = 1.5", 'than = "1.5"', "than of claims 'cost' is '1.5'"),
         ('figure = "by-rho"', 'figure = "by-roh"', "points to 'by-roh'"),
+        ("seeds = 2", "seeds = 0", "has 0 seeds"),
+        (COST, "errors(rho=0.1).cost", "has 1 dimension"),
+        (COST, 'errors.cost["fork"]', "has 1 dimension"),
+        (COST, 'errors(rho=0.3).cost["fork"]', "not asked with rho=0.3"),
+        (COST, 'errors(rho=0.1).cost["frok"]', "no checkpoint 'frok'"),
+        (COST, "errors(rho=0.1).methods", "is no number"),
+        (COST, "[x for x in (1, 2)]", "is not understood"),
+        (COST, "errors", "'errors' is not understood"),
+        (COST, COST + " + 1/0", "'1 / 0' is not finite"),
+        (COST, COST + " + 9**9**9**9", "is not finite"),
+        (COST, "max(" + COST + ", 1)", "max takes 1, 2 were given"),
+        (COST, "0.5", "names no result"),
     ],
 )
 def test_what_is_wrong_with_a_study_is_said_in_two_lines(
@@ -54,6 +69,13 @@ def test_every_study_that_comes_along_can_be_read_and_says_what_it_scales_down(n
     if all(scale.problem.startswith("digits") for scale in study.scales if scale.name == "cpu" and scale.problem):
         graph = plan(study, "cpu", seeds=1)
         assert graph.nodes
+
+
+def test_what_is_no_claims_file_is_said(run: Command, tmp_path: Path) -> None:
+    (tmp_path / "claims.json").write_text("[]")
+    done = run("claims", tmp_path)
+    assert done.exit_code == 3
+    assert "is no claims.json" in done.stderr
 
 
 def test_the_list_describes_each_study(run: Command) -> None:

@@ -112,6 +112,9 @@ def test_what_is_no_surface_is_refused_in_one_line(run: Command, tmp_path: Path)
     with pytest.raises(InputError, match="not stored in the file"):
         read_surface(linked)
     assert not (tmp_path / "out.h5").exists()
+    told = run("report", theirs(tmp_path / "surface.h5"), "--out", tmp_path / "r.html")
+    assert told.exit_code == 3
+    assert "landscape import-surface" in told.stderr
 
 
 def test_only_planes_are_exported(run: Command, tmp_path: Path) -> None:

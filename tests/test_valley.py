@@ -172,3 +172,10 @@ def test_what_cannot_be_measured_is_said() -> None:
     found = measure(hole, 0.1, 0.0, 2.0, PARTS)
     assert found.status == NOT_FINITE
     assert np.isnan(found.losses[0])
+
+
+def test_a_radius_that_rounding_hides_is_no_valley() -> None:
+    """ℓ² / 2 at r = 1e-9 changes 1 by 5e-19, far below the rounding 2e-16 of the sum: no rise can be told."""
+    found = measure(Known(lambda x: 1 + x**2 / 2, lambda x: x), 1e-3, 0.5, 1e-9, PARTS)
+    assert found.status == NO_RISE
+    assert math.isnan(found.log_ratio)

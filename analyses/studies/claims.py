@@ -145,7 +145,7 @@ def judge(graph: Graph, stored: Mapping[str, Stored]) -> list[Tested]:
             other = per_seed(graph, stored, network, claim.other) if claim.other else []
             try:
                 judged.append((claim, network, len(rows), _judge(claim, rows, other, seeded)))
-            except (ValueError, IndexError) as error:
+            except (ValueError, IndexError, TypeError) as error:
                 shape = rows[0].shape
                 raise UsageError(
                     f"the claim '{claim.id}' cannot be tested: its quantity has the shape {shape}",

@@ -78,7 +78,7 @@ def document(paths: Sequence[Path]) -> str:
             for claim in told["claims"]:
                 word = claim["verdict"].partition(":")[0]
                 counts[word] = counts.get(word, 0) + 1
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise InputError(f"{path} is no claims.json: {error}", "run landscape study again") from error
     total = ", ".join(f"*{word}* {n}" for word, n in sorted(counts.items()))
     parts.insert(1, f"{sum(counts.values())} claims: {total}.\n")

@@ -17,8 +17,9 @@ from typing import Any
 
 import numpy as np
 
+from analyses.studies.selection import chosen_of, index_of, kept, select
 from landscape.errors import UsageError, nearest
-from landscape.result import Array, arrays
+from landscape.result import Array
 from landscape.statistics.trend import kendall
 from landscape.types import Setting
 
@@ -58,12 +59,16 @@ def _spearman(x: Array, y: Array) -> float:
     return _pearson(stats.rankdata(x), stats.rankdata(y))
 
 
-FUNCTIONS: Mapping[str, Callable[..., Any]] = {
-    "abs": np.abs, "exp": np.exp, "log": np.log, "log10": np.log10, "sqrt": np.sqrt,
-    **{name: _reduced(name) for name in ("mean", "median", "min", "max", "sum")},
+REDUCED: Mapping[str, Callable[..., Any]] = {name: _reduced(name) for name in ("mean", "median", "min", "max", "sum")}
+"""One number along the last dimension."""
+PAIRS: Mapping[str, Callable[..., Any]] = {
     "kendall": kendall, "pearson": _pearson, "spearman": _spearman, "slope": _slope,
 }  # fmt: skip
-"""Functions of a quantity; the second row takes one number along the last dimension, the third one of two vectors."""
+"""One number of two vectors."""
+FUNCTIONS: Mapping[str, Callable[..., Any]] = {
+    "abs": np.abs, "exp": np.exp, "log": np.log, "log10": np.log10, "sqrt": np.sqrt, **REDUCED, **PAIRS,
+}  # fmt: skip
+"""Functions of a quantity."""
 
 _BINARY: Mapping[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: np.add, ast.Sub: np.subtract, ast.Mult: np.multiply, ast.Div: np.divide, ast.Pow: np.power,
@@ -84,9 +89,10 @@ def parse(text: str) -> ast.expr:
     """
     try:
         return ast.parse(text.strip(), mode="eval").body
-    except (SyntaxError, ValueError) as error:
+    except (SyntaxError, ValueError, MemoryError, RecursionError) as error:  # the last two: nested too deep
         raise UsageError(
-            f"the quantity '{text}' cannot be read", 'write it like a.error["sgd", "test"] * 100'
+            f"the quantity '{text[:60]}{'…' * (len(text) > 60)}' cannot be read",
+            'write it like a.error["sgd", "test"] * 100',
         ) from error
 
 
@@ -114,7 +120,7 @@ def evaluate(text: str, find: Find) -> Array:
     """
     tree = parse(text)
     try:
-        with np.errstate(divide="ignore", invalid="ignore"):
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             return np.asarray(_value(tree, find), dtype=float)
     except UsageError as error:
         raise UsageError(f"in the quantity '{text}': {error.cause}", error.remedy) from error
@@ -124,10 +130,37 @@ def evaluate(text: str, find: Find) -> Array:
         ) from error
 
 
+def constant(node: ast.expr) -> bool:
+    """Whether a tree is arithmetic on numbers alone, which has to be finite.
+
+    Args:
+        node: The tree of a quantity, or a part of it.
+
+    Returns:
+        Whether it is.
+
+    Raises:
+        UsageError: If it is and its value is infinite or no number.
+    """
+    allowed = (ast.Constant, ast.BinOp, ast.UnaryOp, ast.operator, ast.unaryop, ast.Call, ast.Name, ast.Load)
+    if not all(isinstance(part, allowed) for part in ast.walk(node)):
+        return False
+    try:
+        with np.errstate(all="ignore"):
+            value = np.asarray(_value(node, lambda name: ()), dtype=float)
+    except (TypeError, ValueError, IndexError) as error:
+        raise UsageError(
+            f"'{ast.unparse(node)}' cannot be computed: {error}", "check what its functions take"
+        ) from error
+    if not np.isfinite(value).all():
+        raise UsageError(f"'{ast.unparse(node)}' is not finite", "write numbers that a float can hold")
+    return True
+
+
 def _value(node: ast.expr, find: Find) -> Any:
     match node:
         case ast.Constant(value=int() | float() as number):
-            return number
+            return np.float64(number)  # an integer power would grow without end, or wrap around
         case ast.BinOp(left=left, op=op, right=right) if type(op) in _BINARY:
             return _BINARY[type(op)](_value(left, find), _value(right, find))
         case ast.UnaryOp(op=ast.USub(), operand=operand):
@@ -138,43 +171,21 @@ def _value(node: ast.expr, find: Find) -> Any:
             return FUNCTIONS[name](*(_value(arg, find) for arg in args))
         case ast.Subscript(value=ast.Attribute(value=base, attr=field), slice=index):
             items = index.elts if isinstance(index, ast.Tuple) else [index]
-            return _field(base, field, [_index(item) for item in items], find)
+            return _field(base, field, [index_of(item) for item in items], find)
         case ast.Attribute(value=base, attr=field):
             return _field(base, field, [], find)
     raise UsageError(f"'{ast.unparse(node)}' is not understood", 'write it like a.error["sgd", "test"] * 100')
 
 
-def _index(node: ast.expr) -> Setting | slice:
-    if isinstance(node, ast.Slice):
-        if node.lower or node.upper or node.step:
-            raise UsageError("a part of a dimension was asked for", "write ':' for all of it, or one place")
-        return slice(None)
-    try:
-        found: Setting = ast.literal_eval(node)
-    except ValueError:
-        found = None
-    if not isinstance(found, (str, int, float)):
-        raise UsageError(f"the index {ast.unparse(node)} is not understood", "write a name in quotes, a number or ':'")
-    return found
-
-
 def _field(base: ast.expr, field: str, index: Sequence[Setting | slice], find: Find) -> Any:
     """The field over all instances that are meant: a vector if the analysis was repeated and none was chosen."""
-    chosen: dict[str, Setting] = {}
-    if isinstance(base, ast.Call):
-        chosen = {str(word.arg): ast.literal_eval(word.value) for word in base.keywords}
-        base = base.func
-    if not isinstance(base, ast.Name):
-        raise UsageError(f"'{ast.unparse(base)}' is no analysis", "name one by its id")
-    instances = find(base.id)
-    kept = [each for each in instances if all(_same(each.varied.get(k), v) for k, v in chosen.items())]
-    if not kept:
-        raise UsageError(f"{base.id} was not run with {chosen}", f"it was run with {_runs(instances)}")
-    if field in kept[0].varied:
-        values: list[Any] = [each.varied[field] for each in kept]
+    id, chosen = chosen_of(base)
+    found = kept(id, chosen, find(id))
+    if field in found[0].varied:
+        values: list[Any] = [each.varied[field] for each in found]
     else:
-        values = _filled([None if e.result is None else select(e.result, field, index) for e in kept])
-    repeated = any(set(each.varied) - set(chosen) for each in kept)
+        values = _filled([None if e.result is None else select(e.result, field, index) for e in found])
+    repeated = any(set(each.varied) - set(chosen) for each in found)
     return np.array(values, dtype=float) if repeated else np.asarray(values[0], dtype=float)
 
 
@@ -182,63 +193,3 @@ def _filled(found: Sequence[Array | None]) -> list[Any]:
     """NaN, in the shape of the others, where a result is missing."""
     shape = next((np.shape(value) for value in found if value is not None), ())
     return [np.full(shape, math.nan) if value is None else value for value in found]
-
-
-def _runs(instances: Sequence[Instance]) -> str:
-    return "; ".join(
-        ", ".join(f"{k}={v}" for k, v in each.varied.items()) or "nothing varied" for each in instances[:8]
-    )
-
-
-def _same(one: Setting, other: Setting) -> bool:
-    if isinstance(one, (int, float)) and isinstance(other, (int, float)):
-        return math.isclose(one, other, rel_tol=1e-9, abs_tol=1e-12)
-    return one == other
-
-
-def select(result: object, field: str, index: Sequence[Setting | slice]) -> Array:
-    """Entries of a field of a result.
-
-    Args:
-        result: The result.
-        field: Name of the field.
-        index: For each dimension, from the first: a name, a coordinate's value, a place, or a slice for all.
-
-    Returns:
-        The entries.
-
-    Raises:
-        UsageError: If there is no such field or entry.
-    """
-    fields = arrays(result)
-    if field not in fields:
-        plain = getattr(result, field, None)
-        if isinstance(plain, (bool, int, float)) and not index:
-            return np.asarray(plain, dtype=float)
-        raise UsageError(f"{type(result).__name__} has no field '{field}'", nearest(field, fields))
-    dims = fields[field].metadata["dims"]
-    if len(index) > len(dims):
-        raise UsageError(f"{field} has {len(dims)} dimensions, {len(index)} were given", f"they are {', '.join(dims)}")
-    places = tuple(_place(result, dim, at) for dim, at in zip(dims, index, strict=False))
-    chosen: Array = np.asarray(getattr(result, field))[places]
-    return chosen
-
-
-def _place(result: object, dim: str, at: Setting | slice) -> int | slice:
-    """The place of an index along a dimension: by name, by the coordinate's value, else counted from 0."""
-    if isinstance(at, slice):
-        return at
-    fields = arrays(result)
-    labels = dict(getattr(result, "labelled", {}))
-    known = getattr(result, labels[dim]) if dim in labels else getattr(result, dim) if dim in fields else None
-    if known is None:
-        if isinstance(at, int):
-            return at
-        raise UsageError(f"'{at}' is no place along {dim}", "it has no names: count from 0")
-    values = list(np.asarray(known).tolist())
-    found = [i for i, value in enumerate(values) if _same(value, at)]
-    if found:
-        return found[0]
-    if isinstance(at, int) and isinstance(values[0], str):
-        return at
-    raise UsageError(f"there is no {dim} '{at}'", f"there are {', '.join(map(str, values[:12]))}")

@@ -134,6 +134,9 @@ def _check(study: Study) -> None:
     """Names lead somewhere, quantities can be read."""
     if not study.scales:
         raise UsageError("there is no scale", "write a table [scales.cpu] with text, problem and settings")
+    for scale in study.scales:
+        if scale.seeds < 1:
+            raise UsageError(f"the scale '{scale.name}' has {scale.seeds} seeds", "write seeds = 1 or more")
     ids = [each.id for part in (study.trainings, study.questions, study.claims, study.figures) for each in part]
     _check_ids([t.id for t in study.trainings])
     _check_ids([q.id for q in study.questions])
@@ -168,7 +171,9 @@ def _check_ids(ids: Iterable[str]) -> None:
 def _check_trainings(study: Study) -> None:
     known = {training.id for training in study.trainings}
     for training in study.trainings:
-        if training.fork and training.fork not in known - {training.id}:
+        if training.fork == training.id:
+            raise UsageError(f"'{training.id}' is forked from itself", "name the training that it leaves")
+        if training.fork and training.fork not in known:
             raise UsageError(f"'{training.id}' is forked from '{training.fork}'", nearest(training.fork, known))
 
 

@@ -13,6 +13,7 @@ from analyses.compare import REPORT, make_directory
 from analyses.studies import reading
 from analyses.studies.execute import Made, execute, present
 from analyses.studies.plan import Graph, plan
+from analyses.studies.rank import check
 from analyses.studies.shard import share
 from landscape.errors import DivergedError, InputError, UsageError
 from landscape.files import atomic
@@ -48,8 +49,10 @@ class Order:
 
 
 def resolve(order: Order) -> Graph:
-    """The graph of an order; data are read, nothing is made."""
-    return plan(reading.read(*reading.find(order.study)), order.scale, order.seeds, order.overrides)
+    """The graph of an order, its quantities checked; data are read, nothing is made."""
+    graph = plan(reading.read(*reading.find(order.study)), order.scale, order.seeds, order.overrides)
+    check(graph)
+    return graph
 
 
 def run(
