@@ -87,7 +87,7 @@ def test_better_is_said_where_mcnemars_test_says_so(errors: evaluate.Evaluation)
     assert f"p = {2 * binom.sf(29, 40, 0.5):.2g}" in found.sure
     close = better(replace(errors, only_wrong=np.array([[0, 12], [10, 0]])))
     assert "not told apart" in close.text
-    assert close.open == ("more test images",)
+    assert close.open == ("more test examples",)
 
 
 def test_flatness_explains_only_what_is_shown(curved: hessian.Result, errors: evaluate.Evaluation) -> None:
