@@ -138,6 +138,14 @@ def test_what_was_measured_to_be_faster_by_half_is_done(
     assert recorded.calls == [("together" if choice.together else "singly", 5)]
 
 
+def test_products_of_milliseconds_are_left_alone(monkeypatch: pytest.MonkeyPatch, choice: Choice) -> None:
+    # two measurements of such a product differ by half for no reason, and with them the last bits would
+    recorded = Recorded(0.001, alone=0.01)
+    monkeypatch.setattr(blocks, "clock", recorded.clock)
+    images(choice, recorded, 20)
+    assert recorded.calls == [*TRIAL, ("singly", 8), ("singly", 6)]
+
+
 def test_nothing_is_measured_where_it_could_not_pay_or_must_not_matter(
     monkeypatch: pytest.MonkeyPatch, choice: Choice
 ) -> None:

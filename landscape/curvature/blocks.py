@@ -22,6 +22,7 @@ BLOCK = 8  # vectors that are worked on at once, at most: it bounds the memory
 _TRIED = 4  # multiplied together in the trial: two are faster only where four are much faster
 _LEAST = 8  # vectors in a block that is worth a trial
 _FASTER = 1.5  # far enough from 1 that the choice, and with it the last bits, seldom changes from run to run
+_WORTH = 0.02  # seconds of a single product: below there is little to gain, and a clock tells it badly
 _LOG = logging.getLogger(__name__)
 
 
@@ -79,7 +80,8 @@ class Choice:
             images.append(singly(part) if len(part) == 1 else self._tolerant(part, singly, together))
             times.append((clock(self.device) - began) / len(part))
         if self.together is None:
-            self.together = times[1] * _FASTER <= min(times[0], times[2])
+            alone = min(times[0], times[2])
+            self.together = alone >= _WORTH and times[1] * _FASTER <= alone
         return _cat(images)
 
     def _tolerant(self, vectors: Tensor, singly: Block, together: Block) -> Tensor:
