@@ -122,8 +122,10 @@ def figures(directory: Path, places: Sequence[Path], stem: Path, device: str) ->
     for i, (pair, what) in enumerate(LINES.items(), start=1):
         drawn = page([read(line(place, pair, device)) for place in places])
         report.write(drawn, directory / f"lines-{i}.html", force=True)
-        shown = pictures(directory / f"lines-{i}.html", stem.with_name(f"{stem.name}-{i}"))
-        made += [f"![Loss and error on the line {what}]({path.name})" for path in shown]
+        (shown,) = pictures(directory / f"lines-{i}.html", directory / "line")
+        place = stem.with_name(f"{stem.name}-{i}.png")
+        place.write_bytes(shown.read_bytes())
+        made.append(f"![Loss and error on the line: {what}]({place.name})")
         made.append(f"{what[0].upper()}{what[1:]}: {drawn.findings[0].answer}")
     return "\n\n".join(made)
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from landscape.curvature.certificate import Floats, Product
 from landscape.errors import DivergedError
 
-_BREAKDOWN = 4.0
+_BREAKDOWN = 64.0  # units of rounding; below, a direction is made of it, neither random nor seen through the operator
 
 
 class Krylov:
@@ -33,6 +33,7 @@ class Krylov:
         steps: n, rows that have been multiplied.
         rows: n + p, rows in use.
         products: Products used.
+        begun: The row of the newest random direction; -1 once rows were mixed.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Krylov:
         self.basis = torch.empty(self.capacity, size, device=device, dtype=dtype)
         self.coupling: Floats = np.zeros((self.capacity, self.capacity))
         self.steps = self.rows = self.products = 0
+        self.begun = -1
         self.add_direction()
 
     @property
@@ -109,6 +111,7 @@ class Krylov:
             fresh = torch.addmv(fresh, rows.T, rows @ fresh, alpha=-1)
         self.basis[self.rows] = fresh / torch.linalg.vector_norm(fresh)
         self.coupling[self.rows] = self.coupling[:, self.rows] = 0
+        self.begun = self.rows
         self.rows += 1
 
     def ritz(self) -> tuple[Floats, Floats, Floats]:
@@ -151,7 +154,7 @@ class Krylov:
         self.coupling[:m, :m] = np.diag(values[keep])
         self.coupling[m : m + p, :m] = outward[:, keep]
         self.coupling[:m, m : m + p] = outward[:, keep].T
-        self.steps, self.rows = m, m + p
+        self.steps, self.rows, self.begun = m, m + p, -1
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """The whole state; a `Krylov` that `restore`s it goes on bitwise alike.
@@ -163,6 +166,7 @@ class Krylov:
             "basis": self.basis[: self.rows].cpu().numpy(),
             "coupling": self.coupling[: self.rows, : self.rows].copy(),
             "steps": np.array(self.steps),
+            "begun": np.array(self.begun),
             "products": np.array(self.products),
             "generator": self.generator.get_state().numpy().copy(),
         }
@@ -184,6 +188,7 @@ class Krylov:
         self.basis[:rows] = basis.to(self.basis)
         self.coupling[:rows, :rows] = arrays["coupling"]
         self.rows, self.steps, self.products = rows, int(arrays["steps"]), int(arrays["products"])
+        self.begun = int(arrays["begun"])
         self.generator.set_state(torch.from_numpy(arrays["generator"].copy()))
 
     def _swap(self, i: int, j: int) -> None:

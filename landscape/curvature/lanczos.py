@@ -5,8 +5,8 @@ spectrum. It may, however, not yet have seen one that the start hardly leans to,
 only once; no residual shows that. Two guards stand against it. Of each eigenspace of H exactly one direction is in the
 whole Krylov space of the start, its projection there. That none of these is missing follows from the measure that
 the start has seen (`gaps_are_empty`). The other directions are orthogonal to the start and all it leads to: they
-are eigenvectors of H seen in the complement, where the search starts afresh from random directions until one of
-them has brought nothing new for long enough (`would_have_shown`).
+are eigenvectors of H seen in the complement, where the search starts afresh from random directions, each with the
+same guard, until one of them has brought nothing new.
 """
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ _COARSEST = 0.01  # a wanted eigenvalue is told apart from others at this relati
 _LOWEST = 3e-3
 _FINER = 0.06  # of tol, after a restart: its measure would ask for about that next to a value
 _PLACES = 33
+_ROOM = 16  # rows that a probe takes at most as a rule
 _HUGE = 1e145
+_SMALL = 32  # about as many products as a search takes at least
 
 Save = Callable[["Search"], None]
 
@@ -49,8 +51,11 @@ class Search:
         k: Pairs wanted.
         tol: Residual relative to the eigenvalue.
         probes: Random directions tried so far, the start not counted.
-        base: Rows that had been multiplied when the probe under way began; 0 if it has ended in an invariant subspace
-            or a restart has mixed its rows with others; -1 if there is none.
+        base: The row where the probe under way began; 0 if a restart has mixed its rows with others; -1 if there is
+            none.
+        newest: The row where the newest direction lay that was taken for a probe.
+        brought: Whether the probe under way has brought anything new, so that another must follow.
+        ended: Whether its space is invariant, so that nothing can come of it any more.
         known: The wanted values at that time, shape (k,).
         finished: Whether the last probe brought nothing new.
         restarted: Whether rows were mixed and dropped, so that the basis is no longer the start's own.
@@ -69,9 +74,9 @@ class Search:
         """
         self.krylov, self.k, self.tol = krylov, k, tol
         self.choice = choice or Choice(krylov.basis.device)
-        self.probes, self.base = 0, -1
+        self.probes, self.base, self.newest = 0, -1, 0
         self.known: Floats = np.full(k, np.nan)
-        self.finished = self.restarted = False
+        self.finished = self.brought = self.ended = self.restarted = False
         self.excess = np.inf
 
     def step(self, product: Product) -> None:
@@ -84,26 +89,36 @@ class Search:
         self._make_room()
         ways = krylov.rows
         krylov.expand(product, self._way_out())
-        if self.base >= 0 and krylov.rows == ways:  # the probe's space has ended: its rows are all there is
-            self.base = 0
+        self.ended = self.ended or (self.base >= 0 and krylov.rows == ways)
         if krylov.exhausted:
             self.finished, self.excess = True, 0.0
             return
-        if krylov.steps < self.k + _PATIENCE:
+        if krylov.steps < self.k + _PATIENCE or krylov.size <= _SMALL:  # a small space is exhausted: nothing is missed
             return
         values, outward, _ = krylov.ritz()
         limits = self._limits(values)
         self.excess = float((np.linalg.norm(outward, axis=0) / limits).max())
         if self.base >= 0:
             unchanged = (np.abs(values[: self.k] - self.known) <= limits[: self.k]).all()
-            below = self._complement_is_below(values, outward)
-            self.finished = bool(unchanged) and self.excess <= 1 and below
-            self.base = self.base if unchanged else -1
-        elif self.excess <= 1 and (self.probes or self._start_saw_all(values)):
-            self.known, self.probes = values[: self.k].copy(), self.probes + 1
-            self._make_room()
+            self.brought = self.brought or not unchanged
+            self.known = self.known if unchanged else values[: self.k].copy()
+            if self.excess <= 1 and self._probe_saw_all(values, outward):
+                self.finished = not self.brought
+                self.base = -1
+        if self.base < 0 and not self.finished and self.excess <= 1 and (self.probes or self._start_saw_all(values)):
+            self.known, self.probes, self.ended = values[: self.k].copy(), self.probes + 1, False
+            self._begin_probe()
+
+    def _begin_probe(self) -> None:
+        """Take a random direction of the complement; one that was added where a space ended, if there is one."""
+        krylov = self.krylov
+        if krylov.begun > self.newest and krylov.rows - krylov.steps == 1:
+            self.base = krylov.begun
+        else:
+            self._make_room(_ROOM)
             krylov.add_direction()
             self.base = krylov.steps
+        self.newest, self.brought = krylov.begun, self.base < krylov.steps  # what came of it before counts as new
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """The whole state as numpy arrays; see `restore`.
@@ -111,7 +126,7 @@ class Search:
         Returns:
             Arrays by name; the basis is a view where it lies on the CPU, good until the next step.
         """
-        names = ("probes", "base", "finished", "restarted", "excess")
+        names = ("probes", "base", "newest", "brought", "ended", "finished", "restarted", "excess")
         own = {n: np.array(getattr(self, n)) for n in names}
         together = np.array(-1 if self.choice.together is None else int(self.choice.together))
         return {**self.krylov.arrays(), **own, "known": self.known.copy(), "together": together}
@@ -124,7 +139,9 @@ class Search:
         """
         self.krylov.restore(arrays)
         self.probes, self.base = int(arrays["probes"]), int(arrays["base"])
-        self.finished, self.restarted = bool(arrays["finished"]), bool(arrays["restarted"])
+        self.newest, self.brought = int(arrays["newest"]), bool(arrays["brought"])
+        self.ended, self.finished = bool(arrays["ended"]), bool(arrays["finished"])
+        self.restarted = bool(arrays["restarted"])
         self.known = np.array(arrays["known"], dtype=np.float64)
         self.excess = float(arrays["excess"])
         together = int(arrays["together"])
@@ -133,7 +150,7 @@ class Search:
     def _way_out(self) -> int:
         """The newest direction during a probe; else the one that the worst pair leans to most."""
         krylov = self.krylov
-        if self.base >= 0 or krylov.rows - krylov.steps == 1 or krylov.steps <= self.k:
+        if (self.base >= 0 and not self.ended) or krylov.rows - krylov.steps == 1 or krylov.steps <= self.k:
             return krylov.rows - 1
         values, outward, _ = krylov.ritz()
         worst = int((np.linalg.norm(outward, axis=0) / self._limits(values)).argmax())
@@ -167,15 +184,22 @@ class Search:
         seen = krylov.coupling[: krylov.steps, : krylov.steps]
         return gaps_are_empty(values[: self.k], self._margins(values), seen, krylov.size)
 
-    def _complement_is_below(self, values: Floats, outward: Floats) -> bool:
-        """Whether an eigenvalue above the last wanted one would have shown itself in the probe by now."""
-        krylov, limit = self.krylov, float(values[self.k - 1] + self._margins(values)[-1])
+    def _probe_saw_all(self, values: Floats, outward: Floats) -> bool:
+        """The same for the probe: an eigenvalue above the last wanted one would have shown itself in it by now."""
+        krylov, margins = self.krylov, self._margins(values)
+        if self.ended:  # all that it leads to is among the values
+            return True
         if self.base == 0:  # the probe's space is not at hand: what the newest direction leads to must stay below
+            limit = float(values[self.k - 1] + margins[-1])
             return bool((values[self.k :] + np.abs(outward[-1:, self.k :]).sum(axis=0) <= limit).all())
-        return would_have_shown(limit, krylov.coupling[self.base : krylov.steps, self.base : krylov.steps], krylov.size)
+        seen = krylov.coupling[self.base : krylov.steps, self.base : krylov.steps]
+        return gaps_are_empty(values[: self.k], margins, seen, krylov.size)
 
-    def _make_room(self) -> None:
-        if self.krylov.full:
+    def _make_room(self, most: int = 0) -> None:
+        """Restart where the basis is full, or, if that gives more, has room for fewer rows than asked for."""
+        krylov = self.krylov
+        left = krylov.capacity - krylov.rows
+        if krylov.full or (krylov.capacity < krylov.size and left < most < krylov.steps - self.k):
             self.krylov.compress(self._worth_keeping())
             self.restarted = True
             self.base = min(self.base, 0)
@@ -186,24 +210,6 @@ class Search:
         room = max(steps - self.k - 2, 0) // 3
         top, low = np.arange(self.k + room), steps - 1 - np.arange(max(1, room // 3))
         return np.union1d(top, low)
-
-
-def would_have_shown(above: float, block: Floats, size: int) -> bool:
-    """Whether a Krylov space from a random vector rules out all eigenvalues from `above` on, see `christoffel`.
-
-    Beyond the largest Ritz value the sum rises, so that what holds at `above` holds further out.
-
-    Args:
-        above: The eigenvalue.
-        block: The operator in the Krylov basis, tridiagonal, shape (j, j).
-        size: D.
-
-    Returns:
-        Whether they are ruled out, except with probability 0.5 %.
-    """
-    if np.linalg.eigvalsh(block)[-1] >= above:
-        return False
-    return bool((christoffel(np.array([above]), block) > _enough(size)).all())
 
 
 def gaps_are_empty(values: Floats, margins: Floats, block: Floats, size: int) -> bool:
