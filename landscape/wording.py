@@ -12,6 +12,8 @@ def number(value: float) -> str:
     """Three significant digits, without an exponent between 0.001 and 100,000; "not computed" for NaN."""
     if math.isnan(value):
         return "not computed"
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
     if value == 0 or 1e-3 <= abs(value) < 1e5:
         digits = 0 if value == 0 else max(0, 2 - math.floor(math.log10(abs(value))))
         return f"{value:,.{min(digits, 5)}f}".replace("-", "−")

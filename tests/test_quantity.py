@@ -53,6 +53,8 @@ def find(name: str) -> Sequence[Instance]:
         ("a.steps[0.05, 1]", 9.0),
         ("median(a.steps[0, :])", 50.0),
         ("median(a.steps)", [50.0, 5.0]),
+        ("atmost(median(a.steps), 20)", [20.0, 5.0]),
+        ("atleast(median(a.steps), 20)", [50.0, 20.0]),
         ('swept.error["sgd", "test"]', [0.3, 0.4, 0.6]),
         ('swept(rho=0.2).error["sgd", "test"]', 0.4),
         ("swept.rho", [0.1, 0.2, 0.4]),

@@ -112,6 +112,8 @@ def test_kendalls_tau_is_scipys() -> None:
     x, y = np.array([1.0, 2, 2, 3, 5]), np.array([2.0, 1, 4, 4, 6])
     assert trend.kendall(x, y) == pytest.approx(stats.kendalltau(x, y).statistic, rel=1e-12)
     assert trend.kendall(x, np.ones(5)) == 0.0
+    cut_off = np.array([math.inf, math.inf, 3.0, 2.0, 1.0])  # the order is all that counts
+    assert trend.kendall(np.arange(5), cut_off) == trend.kendall(np.arange(5), np.minimum(cut_off, 9))
 
 
 def test_pages_test_agrees_with_scipys_and_with_all_permutations() -> None:

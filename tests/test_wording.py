@@ -7,7 +7,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from landscape.wording import bounded, duration
+from landscape.wording import bounded, duration, number
 
 MIDDLES = st.floats(-1e6, 1e6).filter(lambda x: x == 0 or abs(x) > 1e-6)
 
@@ -32,3 +32,7 @@ def test_intervals_read_well() -> None:
 def test_times_come_in_the_unit_that_fits() -> None:
     told = [duration(t) for t in (0.0123, 9.5, 59.9, 119, 120, 7199, 7200, 172_800, 9.2e7)]
     assert told == ["0.012 s", "9.5 s", "60 s", "119 s", "2.0 min", "120 min", "2.0 h", "2.0 days", "1065 days"]
+
+
+def test_what_is_beyond_all_numbers_is_written_so() -> None:
+    assert [number(x) for x in (math.inf, -math.inf, math.nan)] == ["∞", "−∞", "not computed"]

@@ -65,8 +65,10 @@ PAIRS: Mapping[str, Callable[..., Any]] = {
     "kendall": kendall, "pearson": _pearson, "spearman": _spearman, "slope": _slope,
 }  # fmt: skip
 """One number of two vectors."""
+LIMITS: Mapping[str, Callable[..., Any]] = {"atmost": np.minimum, "atleast": np.maximum}
+"""The smaller or the larger of two numbers, entry by entry."""
 FUNCTIONS: Mapping[str, Callable[..., Any]] = {
-    "abs": np.abs, "exp": np.exp, "log": np.log, "log10": np.log10, "sqrt": np.sqrt, **REDUCED, **PAIRS,
+    "abs": np.abs, "exp": np.exp, "log": np.log, "log10": np.log10, "sqrt": np.sqrt, **REDUCED, **PAIRS, **LIMITS,
 }  # fmt: skip
 """Functions of a quantity."""
 

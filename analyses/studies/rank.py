@@ -13,7 +13,7 @@ from typing import Any
 
 from analyses import experiments, named
 from analyses.studies.plan import Graph
-from analyses.studies.quantity import FUNCTIONS, PAIRS, REDUCED, constant, parse, references
+from analyses.studies.quantity import FUNCTIONS, LIMITS, PAIRS, REDUCED, constant, parse, references
 from analyses.studies.selection import chosen_of, index_of, kept
 from analyses.studies.table import Hypothesis, Question
 from landscape.errors import UsageError, nearest
@@ -95,11 +95,13 @@ def _rank(node: ast.expr, graph: Graph) -> int:
 def _called(name: str, ranks: Sequence[int]) -> int:
     if name not in FUNCTIONS:
         raise UsageError(f"there is no function '{name}'", nearest(name, FUNCTIONS))
-    takes = 2 if name in PAIRS else 1
+    takes = 2 if name in PAIRS or name in LIMITS else 1
     if len(ranks) != takes:
         raise UsageError(f"{name} takes {takes}, {len(ranks)} were given", "separate quantities by commas")
     if name in PAIRS:
         return 0
+    if name in LIMITS:
+        return max(ranks)
     return max(ranks[0] - 1, 0) if name in REDUCED else ranks[0]
 
 

@@ -23,9 +23,16 @@ def kendall(x: Array, y: Array) -> float:
     Returns:
         In [−1, 1]; 0 where all of x or all of y are tied, since then nothing orders them.
     """
-    one, other = (np.sign(np.subtract.outer(v, v))[np.triu_indices(len(v), 1)] for v in (np.asarray(x), np.asarray(y)))
+    one, other = (_signs(np.asarray(v)) for v in (x, y))
     scale = math.sqrt(float((one != 0).sum()) * float((other != 0).sum()))
     return float((one * other).sum()) / scale if scale else 0.0
+
+
+def _signs(v: Array) -> Array:
+    """Which of each pair is larger, 1, 0 or −1, shape (N (N − 1) / 2,); infinite values are as good as others."""
+    larger = np.greater.outer(v, v).astype(int) - np.less.outer(v, v)
+    found: Array = larger[np.triu_indices(len(v), 1)]
+    return found
 
 
 def page(table: Array) -> Sides:
