@@ -13,10 +13,10 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from landscape.batchnorm import mode
-from landscape.errors import InputError
+from landscape.errors import InputError, UsageError
 from landscape.split import Split
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def try_out(problem: Problem, where: str) -> None:
             inputs, targets = split.batch(0, 2, next(model.parameters()).dtype)
             with mode(model, training=False):
                 what = f"{where}: the network does not take a {name} input of shape {split.shape}"
-                output = _asked_twice(partial(model, inputs), what)
+                output = _understood(partial(model, inputs), what)
             _in_range(split, output, f"{where}: {name} target")
             for rule in (problem.task.losses, problem.task.errors):
                 what = (
@@ -51,6 +51,7 @@ def try_out(problem: Problem, where: str) -> None:
                         f"{where}: the task gave values of shape {tuple(values.shape)} for {len(targets)} examples",
                         "let it give one value for each example, shape (B,)",
                     )
+        _repeats(problem, model, where)
 
 
 def _understood(call: Callable[[], object], otherwise: str) -> Tensor:
@@ -64,16 +65,22 @@ def _understood(call: Callable[[], object], otherwise: str) -> Tensor:
     return found
 
 
-def _asked_twice(call: Callable[[], object], otherwise: str) -> Tensor:
-    """The output, if it is the same again; beyond rounding it may depend on nothing but weights and input."""
-    output = _understood(call, otherwise)
-    torch.manual_seed(1)
-    if not torch.allclose(output, _understood(call, otherwise), rtol=1e-3, atol=1e-6, equal_nan=True):
+def _repeats(problem: Problem, model: nn.Module, where: str) -> None:
+    """The network depends on nothing but weights and inputs: not on random numbers, not on how often it was asked."""
+    from landscape.curvature import HessianOperator, Objective, check_determinism
+
+    try:
+        check_determinism(HessianOperator(Objective(model, problem.task.losses, problem.train, 2)))
+    except UsageError as error:
+        raise InputError(f"{where}: {error.cause}", error.remedy) from error
+    inputs, _ = problem.train.batch(0, 2, next(model.parameters()).dtype)
+    with mode(model, training=False):
+        first, again = model(inputs), model(inputs)
+    if not torch.allclose(first, again, rtol=1e-3, atol=1e-6, equal_nan=True):
         raise InputError(
-            otherwise.replace("does not take", "gives other outputs, asked again in eval mode, for"),
-            "let it draw no random numbers and count no calls in eval mode",
+            f"{where}: the network gives other outputs for the same input when it is asked again in eval mode",
+            "let it count nothing in eval mode",
         )
-    return output
 
 
 def _in_range(split: Split, output: Tensor, what: str) -> None:

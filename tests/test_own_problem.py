@@ -102,7 +102,15 @@ WRONG = {
                              "def model(): return Pair(4, 3)", "it gave a tuple, not a tensor"),
     "a model that draws": ("class Noisy(torch.nn.Linear):\n"
                            "    def forward(self, x): return super().forward(x + torch.randn_like(x))\n"
-                           "def model(): return Noisy(4, 3)", "gives other outputs, asked again in eval mode"),
+                           "def model(): return Noisy(4, 3)", "the network (Noisy) gave two different results"),
+    "a model that counts": ("class Counts(torch.nn.Linear):\n"
+                            "    def forward(self, x):\n"
+                            "        self.times += 1\n"
+                            "        return super().forward(x) * self.times\n"
+                            "def model():\n"
+                            "    net = Counts(4, 3)\n"
+                            "    net.register_buffer('times', torch.ones(()))\n"
+                            "    return net", "when it is asked again in eval mode"),
     "arrays": ("x = x.numpy()", "expected a tensor as inputs, got ndarray"),
     "a task of another shape": ("class Task(CrossEntropy):\n    def losses(self, o, t): return o.sum()\ntask = Task()",
                                 "gave values of shape () for 2 examples"),
