@@ -233,7 +233,7 @@ def _ridge(r: Ridge) -> bool:
     """Whether λ₁ is larger somewhere between both ends than at either, by more than its intervals."""
     ends = (r.alpha == 0) | (r.alpha == 1)
     between = (r.alpha > 0) & (r.alpha < 1)
-    return bool(r.interval_low[between, 0].max() > r.interval_high[ends, 0].max())
+    return bool(r.interval_low[between, 0].max(initial=-np.inf) > r.interval_high[ends, 0].max())
 
 
 def listing(result: Ridge) -> list[str]:

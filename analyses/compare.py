@@ -11,7 +11,7 @@ from analyses import REGISTRY
 from analyses.pages import page, read
 from analyses.run import ask
 from analyses.verdict import verdict
-from landscape.errors import InputError, UsageError
+from landscape.errors import InputError
 from landscape.files import refuse_existing
 from landscape.options import make
 from landscape.report import Finding, write
@@ -74,8 +74,9 @@ def compare(
             same.
         InputError: If the directory cannot be made.
     """
-    if bool((checkpoints[0].theta == checkpoints[1].theta).all()):
-        raise UsageError(f"{paths[0]} and {paths[1]} hold the same weights", "compare two different checkpoints")
+    from landscape.checkpoint import check_apart
+
+    check_apart(*checkpoints)
     outs = [directory / f"{analysis.NAME}.h5" for analysis in ASKED]
     refuse_existing(directory / REPORT, force)
     make_directory(directory)

@@ -132,14 +132,14 @@ def compute(
     import torch
 
     from landscape import barrier
+    from landscape.checkpoint import check_apart
     from landscape.curve import bend, point
     from landscape.surface import Surface
 
     if len(checkpoints) != 2:
         raise UsageError(f"a curve connects 2 checkpoints, got {len(checkpoints)}", EXAMPLE)
     a, b = checkpoints
-    if torch.equal(a.theta, b.theta):
-        raise UsageError(f"{a.name} and {b.name} hold the same weights", "connect two different checkpoints")
+    check_apart(a, b)
     surface = Surface(problem, batch_size=options.batch_size, device=device, dtype=dtype)
     t = np.union1d(np.linspace(0, 1, options.points), [0.5])
     total = options.epochs + 2 * len(t)

@@ -54,6 +54,11 @@ def flat_side(r: Asymmetry, line: int = 0) -> tuple[Array, Array]:
     return r.c_back[line], r.c_back_low[line]
 
 
+def one_valley(r: Asymmetry) -> bool:
+    """Whether the loss rises on both sides of the first line all the way to r, so that there is a map of c* there."""
+    return not bool(np.isnan(flat_side(r)[0][-1]).all())
+
+
 def words(*results: Asymmetry) -> tuple[str, str]:
     """On which side of the first one's valley the other lies, over seeds.
 
@@ -73,7 +78,7 @@ def words(*results: Asymmetry) -> tuple[str, str]:
         return f"Not measured along '{first.directions[0]}': {why}", _null_words(results, null)
     flat = float(usable.mean()) < 0
     where = f"toward {names[1]}" if len(names) > 1 else f"along {first.directions[0]}"
-    if all(np.isnan(flat_side(r)[0][-1]).all() for r in results):
+    if not any(map(one_valley, results)):
         answer = f"No single valley {where}: the loss falls again before r, log ratio {spread(usable)}"
     elif not _clear(usable, null):
         answer = f"No clear side of {names[0]}'s valley {where}: log ratio {spread(usable)}"

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from analyses.sides import flat_side
+from analyses.sides import one_valley
 from landscape.report import Finding
 from landscape.statistics.counts import mcnemar
 from landscape.training.methods import labels
@@ -72,7 +72,7 @@ def side(r: Any) -> Remark:
     ratio, what = float(r.log_ratio[0]), f"of {a}'s valley"
     if not math.isfinite(ratio):
         return Remark(f"On which side {what} {b} lies could not be measured", "the loss does not rise on both sides")
-    if np.isnan(flat_side(r)[0][-1]).all():  # as in `analyses.sides`
+    if not one_valley(r):
         sure = f"the loss falls again before r on one side, log rise ratio {number(ratio)}"
         return Remark(f"{b} does not lie in one valley with {a}: the line toward it leaves {a}'s valley", sure)
     null = np.abs([

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from landscape.checkpoint import Checkpoint
+from landscape.checkpoint import Checkpoint, check_apart
 from landscape.errors import UsageError
 from landscape.result import Array
 from landscape.vector import Layout
@@ -130,7 +130,7 @@ def through(checkpoints: Sequence[Checkpoint]) -> Axes:
         UsageError: If two of the three hold the same weights or all lie on one line.
     """
     a, b, c = (checkpoint.theta.double() for checkpoint in checkpoints[:3])
-    _check_apart(checkpoints[:3])
+    check_apart(*checkpoints[:3])
     u, v = orthonormal(b - a, c - a)
     along, across = (c - a) @ u, (c - a) @ v
     length = torch.linalg.vector_norm(b - a)
@@ -161,7 +161,7 @@ def across(checkpoints: Sequence[Checkpoint], seed: int, biases: str) -> Axes:
         UsageError: If both hold the same weights.
     """
     a, b = (checkpoint.theta.double() for checkpoint in checkpoints[:2])
-    _check_apart(checkpoints[:2])
+    check_apart(*checkpoints[:2])
     d = filter_normalised(a, checkpoints[0].layout, _generator(seed), biases)
     u, v = orthonormal(b - a, d)
     length = torch.linalg.vector_norm(b - a)
@@ -274,10 +274,3 @@ def _short(name: str) -> str:
 def _rounding(checkpoints: Sequence[Checkpoint]) -> float:
     """How far a point may lie off a line because its weights were rounded when they were stored."""
     return max(torch.finfo(c.theta.dtype).eps * float(torch.linalg.vector_norm(c.theta)) for c in checkpoints)
-
-
-def _check_apart(checkpoints: Sequence[Checkpoint]) -> None:
-    for i, one in enumerate(checkpoints):
-        for other in checkpoints[:i]:
-            if bool((one.theta == other.theta).all()):
-                raise UsageError(f"{other.name} and {one.name} hold the same weights", "give different checkpoints")

@@ -12,6 +12,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -167,19 +168,18 @@ def load(path: Path) -> Checkpoint:
     return from_content(content, path)
 
 
-def check_apart(a: Checkpoint, b: Checkpoint) -> None:
-    """Refuse two checkpoints between which there is nothing to measure.
+def check_apart(*checkpoints: Checkpoint) -> None:
+    """Refuse checkpoints between which there is nothing to measure.
 
     Args:
-        a: A checkpoint.
-        b: Another of the same network.
+        *checkpoints: Checkpoints of one network.
 
     Raises:
-        UsageError: If weights and buffers of both are equal.
+        UsageError: If the trained weights of two of them are equal.
     """
-    same = torch.equal(a.theta, b.theta) and all(torch.equal(a.buffers[name], b.buffers[name]) for name in a.buffers)
-    if same:
-        raise UsageError(f"{a.name} and {b.name} hold the same weights", "name two different checkpoints")
+    for a, b in combinations(checkpoints, 2):
+        if torch.equal(a.theta, b.theta):
+            raise UsageError(f"{a.name} and {b.name} hold the same weights", "name different checkpoints")
 
 
 def is_ours(content: object) -> bool:

@@ -77,8 +77,5 @@ def chunks(data: Split, m: int) -> Iterator[Split]:
     Yields:
         The parts.
     """
-    starts = list(range(0, len(data), m))
-    if len(starts) > 1 and len(data) - starts[-1] == 1:
-        starts.pop()
-    for start, stop in zip(starts, [*starts[1:], len(data)], strict=True):
-        yield replace(data, inputs=data.inputs[start:stop], targets=data.targets[start:stop])
+    for start, stop in data.places(m):
+        yield data.between(start, stop)

@@ -32,7 +32,7 @@ from landscape.checkpoint import Checkpoint
 from landscape.curvature.memory import default_budget, saved_bytes
 from landscape.errors import UsageError
 from landscape.interpolation import NEGATIVE_VARIANCE, NOT_FINITE, OK
-from landscape.pooling import BLOCK, Normalise, Pooled, even
+from landscape.pooling import BLOCK, Normalise, Pooled, blocks, even
 from landscape.result import Array
 from landscape.split import Split
 from landscape.surface import Surface
@@ -166,8 +166,7 @@ class Line:
     def _pooled(self, slope: bool) -> tuple[Tensor, Tensor]:
         """The same for the training data with the statistics of each block, which are left in the network."""
         split, pooled, parts = self.surface.problem.train, Pooled(self.surface.flat.model), []
-        for low, high in split.places(self.block):
-            inside = [(low + i, low + j) for i, j in split.between(low, high).places(self.surface.batch_size)]
+        for inside in blocks(split, self.block, self.surface.batch_size):
             with torch.set_grad_enabled(slope):
                 found = pooled.block([partial(self._values, split, start, stop) for start, stop in inside])
             if slope:

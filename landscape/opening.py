@@ -7,13 +7,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from landscape import checkpoint as checkpoints
 from landscape import problem as problems
 from landscape.checkpoint import Checkpoint
 from landscape.errors import DivergedError, InputError
 from landscape.problem import Problem
-from landscape.vector import layout_of
+from landscape.vector import Layout, layout_of
 from landscape.weights import load_into, read_tensors, state_dict_of
 
 
@@ -50,8 +51,10 @@ def open_checkpoints(
     found = [
         own or _foreign(content, path, problem, say) for own, content, path in zip(ours, contents, paths, strict=True)
     ]
-    _check(found, problem, paths)
-    differing = _frozen_apart(found, problem)
+    with torch.device("cpu"):
+        network = problem.build(0)
+    _check(found, problem, layout_of(network), paths)
+    differing = _frozen_apart(found, network)
     if differing:
         what = f"frozen weights differ ({differing[0]}{', …' if len(differing) > 1 else ''})"
         say(f"{what}: lines move them, distances count trained weights only")
@@ -73,9 +76,7 @@ def _foreign(content: object, path: Path, problem: Problem, say: Callable[[str],
     return Checkpoint(theta, buffers, layout_of(model), problem=problem.spec, name=path.stem, sha256=digest)
 
 
-def _check(found: Sequence[Checkpoint], problem: Problem, paths: Sequence[Path]) -> None:
-    with torch.device("cpu"):
-        layout = layout_of(problem.build(0))
+def _check(found: Sequence[Checkpoint], problem: Problem, layout: Layout, paths: Sequence[Path]) -> None:
     fingerprint = problem.fingerprint()
     for checkpoint, path in zip(found, paths, strict=True):
         if checkpoint.layout != layout:
@@ -100,10 +101,9 @@ def _check(found: Sequence[Checkpoint], problem: Problem, paths: Sequence[Path])
             )
 
 
-def _frozen_apart(found: Sequence[Checkpoint], problem: Problem) -> list[str]:
+def _frozen_apart(found: Sequence[Checkpoint], network: nn.Module) -> list[str]:
     """Names of parameters that were not trained and are not the same in all checkpoints."""
-    with torch.device("cpu"):
-        frozen = [name for name, p in problem.build(0).named_parameters() if not p.requires_grad]
+    frozen = [name for name, p in network.named_parameters() if not p.requires_grad]
     first, *others = (c.buffers for c in found)
     return [name for name in frozen if any(not torch.equal(first[name], other[name]) for other in others)]
 

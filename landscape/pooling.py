@@ -247,10 +247,24 @@ def recalibrate(model: nn.Module, split: Split, batch_size: int, block: int = BL
     if not layers(model):
         return
     pooled, dtype = Pooled(model), next(model.parameters()).dtype
-    for low, high in split.places(even(len(split), block)):
-        places = split.between(low, high).places(batch_size)
-        pooled.block([partial(_forward, model, split, low + i, low + j, dtype) for i, j in places])
+    for inside in blocks(split, even(len(split), block), batch_size):
+        pooled.block([partial(_forward, model, split, start, stop, dtype) for start, stop in inside])
     pooled.write()
+
+
+def blocks(split: Split, size: int, batch_size: int) -> Iterator[list[tuple[int, int]]]:
+    """Where the batches of each block begin and end.
+
+    Args:
+        split: The data, cut front to back.
+        size: Examples in a block.
+        batch_size: Examples in a forward pass.
+
+    Yields:
+        For a block the first example of each batch, and one past its last.
+    """
+    for low, high in split.places(size):
+        yield [(low + i, low + j) for i, j in split.between(low, high).places(batch_size)]
 
 
 def even(count: int, most: int) -> int:

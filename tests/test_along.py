@@ -25,6 +25,12 @@ def test_a_ridge_is_higher_than_both_ends_by_more_than_the_intervals(ridge: alon
     assert along.words(ridge, wide)[0] == "A ridge between them in 1 of 2 seeds"
 
 
+def test_two_points_have_no_ridge_between_them(pair: Pair) -> None:
+    found = along.compute(pair.problem, *pair.checkpoints, options=along.Options(top=1, low=0, high=1, points=2))
+    assert found.alpha.tolist() == [0, 1]
+    assert along.words(found)[0].endswith("no ridge between them")
+
+
 def test_the_flatter_end_is_named_where_intervals_lie_apart(pair: Pair) -> None:
     found = hessian.compute(pair.problem, *pair.checkpoints, options=hessian.Options(top=1))
     values = np.array([[2.0], [1.0]])

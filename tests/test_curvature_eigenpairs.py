@@ -72,6 +72,13 @@ def test_the_right_multiset_is_found(top: list[float]) -> None:
         np.testing.assert_allclose(found.values, truth, rtol=1e-4)
 
 
+def test_copies_are_found_where_spaces_end_after_a_few_steps() -> None:
+    few, more = [0, 2, 1.5, 0, 0, 0, 0, 4, 5, 5, 1], [2.0, 1.5, 1.01] + [0.0] * 20 + [1.0] * 10 + [2.0] * 2 + [0.5] * 7
+    for seed in range(20):
+        assert diagonal(np.array(few), 2, seed=seed).values.tolist() == pytest.approx([5, 5], rel=1e-4)
+        assert diagonal(np.array(more), 4, seed=seed).values.tolist() == pytest.approx([2, 2, 2, 1.5], rel=1e-4)
+
+
 def test_missing_copies_of_zero_and_copies_beyond_the_wanted_do_not_matter() -> None:
     low = np.concatenate([[3, 2, 1], np.zeros(2000), [-1, -2]])
     more = spectrum([10, 9, 8, 7, 5, 5, 5, 5])

@@ -33,7 +33,7 @@ class Krylov:
         steps: n, rows that have been multiplied.
         rows: n + p, rows in use.
         products: Products used.
-        begun: The row of the newest random direction; -1 once rows were mixed.
+        fresh: The row of a random direction that was added where a space had ended and is nobody's yet; -1 if none.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Krylov:
         self.basis = torch.empty(self.capacity, size, device=device, dtype=dtype)
         self.coupling: Floats = np.zeros((self.capacity, self.capacity))
         self.steps = self.rows = self.products = 0
-        self.begun = -1
+        self.fresh = -1
         self.add_direction()
 
     @property
@@ -98,7 +98,8 @@ class Krylov:
             self.coupling[self.rows] = self.coupling[:, self.rows] = 0
             self.coupling[self.rows, self.steps - 1] = self.coupling[self.steps - 1, self.rows] = rest
             self.rows += 1
-        elif self.steps == self.rows:  # an invariant subspace: go on anywhere in its complement
+        elif self.steps == self.rows < self.size:  # an invariant subspace: go on anywhere in its complement
+            self.fresh = self.rows
             self.add_direction()
 
     def add_direction(self) -> None:
@@ -111,7 +112,6 @@ class Krylov:
             fresh = torch.addmv(fresh, rows.T, rows @ fresh, alpha=-1)
         self.basis[self.rows] = fresh / torch.linalg.vector_norm(fresh)
         self.coupling[self.rows] = self.coupling[:, self.rows] = 0
-        self.begun = self.rows
         self.rows += 1
 
     def ritz(self) -> tuple[Floats, Floats, Floats]:
@@ -154,7 +154,7 @@ class Krylov:
         self.coupling[:m, :m] = np.diag(values[keep])
         self.coupling[m : m + p, :m] = outward[:, keep]
         self.coupling[:m, m : m + p] = outward[:, keep].T
-        self.steps, self.rows, self.begun = m, m + p, -1
+        self.steps, self.rows, self.fresh = m, m + p, -1
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """The whole state; a `Krylov` that `restore`s it goes on bitwise alike.
@@ -166,7 +166,7 @@ class Krylov:
             "basis": self.basis[: self.rows].cpu().numpy(),
             "coupling": self.coupling[: self.rows, : self.rows].copy(),
             "steps": np.array(self.steps),
-            "begun": np.array(self.begun),
+            "fresh": np.array(self.fresh),
             "products": np.array(self.products),
             "generator": self.generator.get_state().numpy().copy(),
         }
@@ -188,7 +188,7 @@ class Krylov:
         self.basis[:rows] = basis.to(self.basis)
         self.coupling[:rows, :rows] = arrays["coupling"]
         self.rows, self.steps, self.products = rows, int(arrays["steps"]), int(arrays["products"])
-        self.begun = int(arrays["begun"])
+        self.fresh = int(arrays["fresh"])
         self.generator.set_state(torch.from_numpy(arrays["generator"].copy()))
 
     def _swap(self, i: int, j: int) -> None:

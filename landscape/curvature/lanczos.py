@@ -53,10 +53,9 @@ class Search:
         probes: Random directions tried so far, the start not counted.
         base: The row where the probe under way began; 0 if a restart has mixed its rows with others; -1 if there is
             none.
-        newest: The row where the newest direction lay that was taken for a probe.
-        brought: Whether the probe under way has brought anything new, so that another must follow.
+        brought: Whether it has brought anything new, so that another must follow.
         ended: Whether its space is invariant, so that nothing can come of it any more.
-        known: The wanted values at that time, shape (k,).
+        known: The wanted values as they were last, shape (k,).
         finished: Whether the last probe brought nothing new.
         restarted: Whether rows were mixed and dropped, so that the basis is no longer the start's own.
         excess: Largest residual of the wanted pairs relative to its limit, 1 and below being converged.
@@ -74,7 +73,7 @@ class Search:
         """
         self.krylov, self.k, self.tol = krylov, k, tol
         self.choice = choice or Choice(krylov.basis.device)
-        self.probes, self.base, self.newest = 0, -1, 0
+        self.probes, self.base = 0, -1
         self.known: Floats = np.full(k, np.nan)
         self.finished = self.brought = self.ended = self.restarted = False
         self.excess = np.inf
@@ -87,9 +86,9 @@ class Search:
         """
         krylov = self.krylov
         self._make_room()
-        ways = krylov.rows
+        ways, fresh = krylov.rows, krylov.fresh
         krylov.expand(product, self._way_out())
-        self.ended = self.ended or (self.base >= 0 and krylov.rows == ways)
+        self.ended = self.ended or (self.base >= 0 and (krylov.rows == ways or krylov.fresh != fresh))
         if krylov.exhausted:
             self.finished, self.excess = True, 0.0
             return
@@ -112,13 +111,13 @@ class Search:
     def _begin_probe(self) -> None:
         """Take a random direction of the complement; one that was added where a space ended, if there is one."""
         krylov = self.krylov
-        if krylov.begun > self.newest and krylov.rows - krylov.steps == 1:
-            self.base = krylov.begun
-        else:
+        if krylov.fresh < 0:
             self._make_room(_ROOM)
             krylov.add_direction()
             self.base = krylov.steps
-        self.newest, self.brought = krylov.begun, self.base < krylov.steps  # what came of it before counts as new
+        else:
+            self.base, krylov.fresh = krylov.fresh, -1
+        self.brought = self.base < krylov.steps  # what came of it before counts as new
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """The whole state as numpy arrays; see `restore`.
@@ -126,7 +125,7 @@ class Search:
         Returns:
             Arrays by name; the basis is a view where it lies on the CPU, good until the next step.
         """
-        names = ("probes", "base", "newest", "brought", "ended", "finished", "restarted", "excess")
+        names = ("probes", "base", "brought", "ended", "finished", "restarted", "excess")
         own = {n: np.array(getattr(self, n)) for n in names}
         together = np.array(-1 if self.choice.together is None else int(self.choice.together))
         return {**self.krylov.arrays(), **own, "known": self.known.copy(), "together": together}
@@ -139,9 +138,8 @@ class Search:
         """
         self.krylov.restore(arrays)
         self.probes, self.base = int(arrays["probes"]), int(arrays["base"])
-        self.newest, self.brought = int(arrays["newest"]), bool(arrays["brought"])
-        self.ended, self.finished = bool(arrays["ended"]), bool(arrays["finished"])
-        self.restarted = bool(arrays["restarted"])
+        self.brought, self.ended = bool(arrays["brought"]), bool(arrays["ended"])
+        self.finished, self.restarted = bool(arrays["finished"]), bool(arrays["restarted"])
         self.known = np.array(arrays["known"], dtype=np.float64)
         self.excess = float(arrays["excess"])
         together = int(arrays["together"])
@@ -178,9 +176,11 @@ class Search:
 
     def _start_saw_all(self, values: Floats) -> bool:
         """Whether an eigenvalue above the last wanted one, and not next to another, would have shown itself by now."""
+        krylov = self.krylov
+        if krylov.fresh >= 0:  # its space has ended: its Ritz values are eigenvalues, and all that it can see
+            return True
         if self.restarted:  # what the start saw is forgotten
             return self.excess <= _FINER
-        krylov = self.krylov
         seen = krylov.coupling[: krylov.steps, : krylov.steps]
         return gaps_are_empty(values[: self.k], self._margins(values), seen, krylov.size)
 
@@ -224,8 +224,6 @@ def gaps_are_empty(values: Floats, margins: Floats, block: Floats, size: int) ->
     Returns:
         Whether they are ruled out, each except with probability 0.5 %.
     """
-    if not np.diagonal(block, -1).all():  # the space has ended: its Ritz values are eigenvalues, and all it can see
-        return True
     tops, bottoms = values + margins, values - margins
     gaps = [np.linspace(low, high, _PLACES) for low, high in zip(tops[1:], bottoms[:-1], strict=True) if low < high]
     return bool((christoffel(np.concatenate([tops[:1], *gaps]), block) > _enough(size)).all())
