@@ -126,7 +126,7 @@ def _built_in(data: str, directory: Path | None, model: str, train_size: int | N
         train=train,
         test=test,
         crop=4 if data.startswith("cifar") else 0,
-        defaults=_DEFAULTS[data],
+        defaults={**_DEFAULTS[data], **({} if model.startswith("mlp") else {"channels_last": True})},
         spec=f"{where}/{model}{'?' + query if query else ''}",
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import gc
+import itertools
 import weakref
 from collections.abc import Callable
 from dataclasses import replace
@@ -29,6 +30,7 @@ from curvature_nets import (
 from torch import Tensor, nn
 
 from landscape.curvature import HessianOperator, Objective, chunked, dense_hessian
+from landscape.curvature.bilinear import by_phases
 from landscape.errors import InputError, LandscapeError, UsageError
 from landscape.split import Split
 
@@ -144,6 +146,47 @@ def test_batchnorm_is_folded_into_the_convolution_before_it_and_into_no_other() 
     problem = Objective(model, cross_entropy, data, 17)
     for budget in (0, None):
         assert gap(*block(HessianOperator(problem, memory_budget=budget), dense_hessian(problem))) < 1e-12
+
+
+def test_slopes_by_phases_are_those_of_the_convolution() -> None:
+    sizes = itertools.product((1, 2, 3, 5), (1, 3, 4), (2, 3), (0, 1, 2), (7, 8), (9, 12))
+    generator = torch.Generator().manual_seed(0)
+    for high, wide, stride, padding, height, width in sizes:
+        x, w = (torch.randn(2, 3, *shape, generator=generator) for shape in ((height, width), (high, wide)))
+        taken = (None, (stride, stride), (padding, 1), (1, 1), False, (0, 0), 1)
+        g = torch.randn(torch.convolution(x, w, *taken).shape, generator=generator)
+        expected = torch.ops.aten.convolution_backward(g, x, w, *taken, (True, False, False))[0]
+        assert torch.allclose(by_phases(g, w, (height, width), stride, (padding, 1)), expected, atol=1e-5)
+
+
+class Flattens(nn.Module):
+    """A network that flattens by `view`, which takes one order in memory only, and has a narrow layer with a stride."""
+
+    def __init__(self, by_view: bool) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(1, 4, 3, padding=1), nn.Conv2d(4, 3, 3, 2, 1)
+        self.norm, self.head, self.by_view = nn.BatchNorm2d(3), nn.Linear(27, 3), by_view
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        found = torch.tanh(self.norm(self.second(torch.relu(self.first(inputs)))))
+        return self.head(found.view(len(found), -1) if self.by_view else found.flatten(1))
+
+
+def test_the_order_of_images_in_memory_changes_rounding_alone() -> None:
+    data = images()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        trained = train(Flattens(by_view=False).double(), data, 20).state_dict()
+    dense, orders = None, []
+    for by_view in (False, True):
+        model = Flattens(by_view).double()
+        model.load_state_dict(trained)
+        dense = dense_hessian(Objective(model, cross_entropy, data, 17)) if dense is None else dense
+        operator = HessianOperator(Objective(model.float(), cross_entropy, data.to("cpu", torch.float32), 17))
+        products, expected = block(operator, dense)
+        assert gap(products, expected) < 1e-5
+        orders.append(operator._channels_last)
+    assert orders == [True, False]
 
 
 def test_batchnorm_train_mode_is_the_hessian_with_batch_statistics() -> None:

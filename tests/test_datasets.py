@@ -16,6 +16,7 @@ from torch import Tensor
 from landscape.datasets import CLASSES, cifar, digits, load
 from landscape.datasets.balance import balanced_order, balanced_subset, is_settled
 from landscape.errors import InputError, UsageError
+from landscape.split import channels_last
 
 DATA = Path(os.environ.get("LANDSCAPE_DATA", Path(__file__).parents[2] / "shared" / "data"))
 IMAGE_BYTES = 28 * 28
@@ -49,6 +50,14 @@ def test_packaged_digits_equal_the_copy_of_scikit_learn() -> None:
     with np.load(Path(digits.__file__).with_name("digits.npz"), allow_pickle=False) as file:
         assert np.array_equal(file["images"], theirs.images)
         assert np.array_equal(file["labels"], theirs.target)
+
+
+def test_images_lie_in_memory_as_networks_that_flatten_by_view_expect() -> None:
+    for split in load("digits", None):
+        grey = split.batch(0, 4)[0]
+        assert torch.conv2d(grey, torch.ones(2, 1, 3, 3)).view(4, -1).shape == (4, 72)
+        assert not torch.conv2d(channels_last(grey), torch.ones(2, 1, 3, 3)).is_contiguous()
+        assert torch.equal(channels_last(grey), grey)
 
 
 def test_digits_split_is_recorded() -> None:

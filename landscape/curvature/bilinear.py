@@ -11,12 +11,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from inspect import signature
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+
+_NARROW = 8
 
 
 class BilinearMap(ABC):
@@ -72,10 +75,61 @@ class Convolution(BilinearMap):
 
     def adjoints(self, g: Tensor, x: Tensor, w: Tensor, wanted: tuple[bool, bool]) -> Sequence[Tensor | None]:  # noqa: D102
         geometry = (self.stride, self.padding, self.dilation, False, (0,) * len(self.stride), self.groups)
-        slopes: Sequence[Tensor | None] = torch.ops.aten.convolution_backward(
-            g, x, w, None, *geometry, (*wanted, False)
-        )
-        return slopes[:2]
+        split_up = wanted[0] and self._is_narrow(x)
+        slopes: Sequence[Tensor | None] = (None, None)
+        if not split_up or wanted[1]:
+            asked = (wanted[0] and not split_up, wanted[1], False)
+            slopes = torch.ops.aten.convolution_backward(g, x, w, None, *geometry, asked)
+        return (by_phases(g, w, x.shape[2:], self.stride[0], self.padding), slopes[1]) if split_up else slopes[:2]
+
+    def _is_narrow(self, x: Tensor) -> bool:
+        """Whether the slope at the input is found faster by phases: measured, see `by_phases`."""
+        plain = len(self.stride) == 2 and self.groups == 1 and self.dilation == (1, 1)
+        here = x.device.type == "cpu" and x.dtype == torch.float32
+        return plain and here and 1 < self.stride[0] == self.stride[1] and x.shape[1] <= _NARROW
+
+
+def by_phases(g: Tensor, w: Tensor, shape: Sequence[int], stride: int, padding: Sequence[int]) -> Tensor:
+    """The slope at the input of a convolution with a stride, as a convolution without one.
+
+    Pixels at the same place modulo the stride see the same part of the kernel. All phases are channels of one
+    convolution, and are then laid in between each other. On a CPU that takes about half as long as oneDNN's own
+    kernel for up to eight channels, though up to stride² times the arithmetic; with more channels it is slower.
+
+    Args:
+        g: Slope at the output, shape (B, channel out, height out, width out).
+        w: Kernel, shape (channel out, channel, height, width).
+        shape: Height and width of the input.
+        stride: Step of the window in both dimensions.
+        padding: Zeros added on both sides of each dimension.
+
+    Returns:
+        Shape (B, channel, height, width).
+
+    Source: Shi et al., Is the deconvolution layer the same as a convolutional layer?, arXiv 1609.07009.
+    """
+    (rows, top), (columns, left) = (_taps(k, stride, p) for k, p in zip(w.shape[2:], padding, strict=True))
+    kernels = nn.functional.pad(w, (0, 1, 0, 1))[:, :, rows[:, None, :, None], columns[None, :, None, :]]
+    kernels = kernels.permute(1, 2, 3, 0, 4, 5).flatten(0, 2)  # (channel · stride², channel out, taps, taps)
+    ends = [
+        -(-n // stride) - m + taps.shape[1] - 1 for n, m, taps in zip(shape, g.shape[2:], (rows, columns), strict=True)
+    ]
+    g = nn.functional.pad(g, (left, ends[1] - left, top, ends[0] - top))
+    phases = nn.functional.conv2d(g, kernels)
+    return nn.functional.pixel_shuffle(phases, stride)[:, :, : shape[0], : shape[1]]
+
+
+@cache
+def _taps(k: int, stride: int, padding: int) -> tuple[Tensor, int]:
+    """The element of the kernel that each phase takes at each output near it, and how many outputs lie before.
+
+    Returns:
+        Indices into the kernel, k for none, shape (stride, taps), and how many of these outputs come before its own.
+    """
+    reach = [(r + padding - t) // stride for r in range(stride) for t in range(k) if (r + padding - t) % stride == 0]
+    first, last = min(*reach, 0), max(*reach, 0)
+    taken = [[r + padding - stride * d for d in range(first, last + 1)] for r in range(stride)]
+    return torch.tensor([[t if 0 <= t < k else k for t in row] for row in taken]), -first
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from torch.func import functional_call
 
 from landscape.curvature.isolation import BatchNormMode, forward_pass
 from landscape.curvature.objective import Objective
+from landscape.split import channels_last
 
 
 class Snapshot:
@@ -47,6 +48,7 @@ class Snapshot:
             }
             self.buffers = {name: buffer.detach().clone() for name, buffer in objective.model.named_buffers()}
         self._parameters = [self.weights[name] for name in objective.names]
+        self._channels_last = self.device.type == "cpu" and self.dtype == torch.float32
 
     def outputs(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
         """Run the network on some examples, inside `forward_pass`.
@@ -57,10 +59,19 @@ class Snapshot:
 
         Returns:
             Outputs of shape (B, ...) that depend on the operator's weights, and targets (B, ...).
+
+        Raises:
+            RuntimeError: If the network fails.
         """
         inputs, targets = self.objective.data.batch(start, stop, self.dtype)
-        buffers = {name: buffer.clone() for name, buffer in self.buffers.items()}  # BatchNorm would write into them
-        return functional_call(self.objective.model, {**self.weights, **buffers}, (inputs,)), targets
+        if self._channels_last and inputs.dim() == 4:
+            try:
+                return self._run(channels_last(inputs)), targets
+            except RuntimeError as error:
+                if "view size is not compatible" not in str(error):
+                    raise
+            self._channels_last = False  # the network flattens by `view`, which takes one order only
+        return self._run(inputs), targets
 
     def losses(self, start: int, stop: int) -> Tensor:
         """Losses of some examples, inside `forward_pass`.
@@ -85,3 +96,8 @@ class Snapshot:
         """
         seed = self.seed if seed is None else seed
         return forward_pass(self.objective.model, self.device, self.batchnorm, seed)
+
+    def _run(self, inputs: Tensor) -> Tensor:
+        buffers = {name: buffer.clone() for name, buffer in self.buffers.items()}  # BatchNorm would write into them
+        outputs: Tensor = functional_call(self.objective.model, {**self.weights, **buffers}, (inputs,))
+        return outputs

@@ -33,9 +33,10 @@ def read(train_size: int) -> tuple[Examples, Examples]:
         Training and test examples: images (N, 1, 8, 8) and labels (N,).
     """
     with np.load(Path(__file__).with_name("digits.npz"), allow_pickle=False) as file:
-        images, labels = file["images"][:, None], file["labels"]
+        images, labels = file["images"], file["labels"]
     train, test = split_indices(labels)
     train = train[:train_size]
+    images = images.reshape(-1, 1, *images.shape[1:])  # [:, None] would give strides that PyTorch takes for NHWC
     return (images[train], labels[train]), (images[test], labels[test])
 
 

@@ -56,7 +56,7 @@ def _read_pair(directory: Path, part: str, count: int) -> Examples:
             f"{path}: label {labels[at]} at position {at}, expected 0 to 9", "get the published file again"
         )
     _, images = _read_array(directory, f"{part}-images-idx3-ubyte", (IMAGES, count, SIDE, SIDE))
-    return images[:, None], labels
+    return images.reshape(-1, 1, SIDE, SIDE), labels  # [:, None] would give strides that PyTorch takes for NHWC
 
 
 def _read_array(directory: Path, name: str, header: tuple[int, ...]) -> tuple[Path, NDArray[np.uint8]]:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from landscape.errors import UsageError
 from landscape.problem import Problem
-from landscape.split import Split
+from landscape.split import Split, channels_last
 from landscape.training.order import crop_and_flip, crops, generator, holes, permutation, window
 from landscape.training.settings import Settings
 
@@ -41,7 +41,7 @@ class Batches:
         self.size = min(settings.batch_size, len(self.train))
         self.per_epoch = settings.steps_per_epoch(len(whole))
         self._seed, self._crop, self._cutout = settings.seed, problem.crop, settings.cutout
-        self._layout = torch.channels_last if settings.channels_last else torch.preserve_format
+        self._channels_last = settings.channels_last
         self._epoch, self._order = -1, torch.empty(0)
         self._draws: Tensor | None = None
         self._holes: Tensor | None = None
@@ -65,7 +65,7 @@ class Batches:
         inputs = self.train.prepare(raw)
         if self._holes is not None:
             inputs = inputs * window(self._holes[index], self._cutout, raw.shape[2:])
-        return inputs.to(memory_format=self._layout), self._targets[index]
+        return channels_last(inputs) if self._channels_last else inputs, self._targets[index]
 
     def plain(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """Examples without augmentation, with the labels trained on."""
