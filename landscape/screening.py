@@ -16,7 +16,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-RISK = 1e-3
+RISK = 0.02
+_FIRST = 0.9  # of the risk is spent on the first look, which settles most questions
+_LATER = 0.8  # what each later look leaves of the rest to those behind it
 
 
 @dataclass(frozen=True)
@@ -72,14 +74,14 @@ class Screen:
 
 
 def _looks(n: int, few: int, risk: float) -> list[tuple[int, int]]:
-    """Sizes of the looks, doubling up to n, and how many right settle "not fewer": look k spends risk/2^k."""
+    """Sizes of the looks, each half as large again as the one before, and how many right settle "not fewer"."""
     from scipy.stats import hypergeom
 
-    first = next((m for m in range(8, n) if hypergeom.sf(m - 1, n, few, m) <= risk / 2), n)
-    sizes = [size for size in (first << k for k in range(32)) if size < n]
+    spent, left = risk * _FIRST, risk * (1 - _FIRST)
+    size = next((m for m in range(8, n) if hypergeom.sf(m - 1, n, few, m) <= spent), n)
     looks = []
-    for k, size in enumerate(sizes, 1):
-        tails = hypergeom.sf(np.arange(size + 1) - 1, n, few, size)  # P(at least r right | `few` of n are)
-        enough = int(np.argmax(tails <= risk / 2**k)) if (tails <= risk / 2**k).any() else size + 1
-        looks.append((size, enough))
+    while size < n:
+        settling = hypergeom.sf(np.arange(size + 1) - 1, n, few, size) <= spent  # P(at least r right | `few` of n are)
+        looks.append((size, int(np.argmax(settling)) if settling.any() else size + 1))
+        size, spent, left = math.ceil(size * 1.5), left * (1 - _LATER), left * _LATER
     return [*looks, (n, few + 1)]

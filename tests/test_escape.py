@@ -15,9 +15,9 @@ from torch import nn
 from analyses import escape
 from landscape.errors import UsageError
 from landscape.evaluate import evaluate
-from landscape.screening import Screen
+from landscape.screening import Answer, Screen
 from landscape.survival import median_ratio, quantile, survival
-from landscape.training.escape import Walker, walk_settings
+from landscape.training.escape import SHIFT, Walker, walk_settings
 
 QUICK = {"rho": "0,0.3", "walks": 3, "lr": 0.5, "budget": 12}
 
@@ -52,8 +52,8 @@ class TestScreening:
     def test_a_network_that_is_always_right_is_known_from_few_examples(self) -> None:
         answer = Screen(10_000, 0.9).ask(lambda a, b: b - a)
         assert not answer.fewer
-        assert hypergeom.sf(answer.examples - 1, 10_000, 8_999, answer.examples) <= 5e-4
-        assert hypergeom.sf(answer.examples - 2, 10_000, 8_999, answer.examples - 1) > 5e-4  # and not one fewer
+        assert hypergeom.sf(answer.examples - 1, 10_000, 8_999, answer.examples) <= 0.018
+        assert hypergeom.sf(answer.examples - 2, 10_000, 8_999, answer.examples - 1) > 0.018  # and not one fewer
 
     def test_an_estimate_has_no_last_word_on_fewer(self) -> None:
         answer = Screen(1000, 0.9).ask(lambda a, b: 0, lambda: 950)
@@ -89,7 +89,24 @@ class TestWalks:
         judged = escape.compute(pair.problem, pair.checkpoints[0], options=options)
         assert np.array_equal(found.steps, judged.steps)
         assert judged.share.tolist() == [1.0] * len(judged.definitions)
-        assert (found.examples <= judged.examples * 1.5).all()
+        assert (found.examples <= judged.examples * 2).all()  # where walks end at once, second looks cost most
+        assert found.examples.sum() < judged.examples.sum() / 4
+
+    def test_a_step_that_was_overlooked_is_found_from_the_next(
+        self, pair: Pair, found: escape.Escapes, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        start, n = pair.checkpoints[0], len(pair.problem.train)
+        settings = walk_settings({**pair.problem.defaults, **start.settings}, n, 0.3, 12, seed=1, lr=0.5)
+        step = found.steps[1, 1, 0]
+        assert 1 < step < 12
+        walker, first = Walker(pair.problem, start, "cpu", 0.9), Walker._ask
+
+        def blind(self: Walker, screen: Screen, place: int, recalibrated: bool) -> Answer:
+            answer = first(self, screen, place, recalibrated)
+            return Answer(False, answer.examples) if place == SHIFT * (step - 1) else answer
+
+        monkeypatch.setattr(Walker, "_ask", blind)
+        assert walker.walk(settings, 12, 0.02).steps[0] == step
 
     def test_the_step_is_that_of_a_loop_that_looks_at_all_after_each(self, pair: Pair, found: escape.Escapes) -> None:
         start, n = pair.checkpoints[0], len(pair.problem.train)

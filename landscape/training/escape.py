@@ -38,6 +38,7 @@ KEPT = ("batch_size", "lr", "momentum", "nesterov", "weight_decay")
 
 SHIFT = 977
 """How far apart in the shuffled order the examples begin that are looked at after one step and the next."""
+_AGAIN = 0.05  # of the risk: what a second look may overlook
 
 
 def walk_settings(base: Mapping[str, Setting], n: int, rho: float, budget: int, **own: Setting | None) -> Settings:
@@ -120,12 +121,14 @@ class Walker:
         Args:
             settings: Of the walk, see `walk_settings`.
             budget: Most steps.
-            risk: Of overlooking at one step that it is below, see `Screen`; 0 looks at all examples.
+            risk: Of overlooking at one step that it is below, see `Screen`; 0 looks at all examples. Once it is seen to
+                be below, the step before is looked at again, so that the step it took is later than it should be only
+                where both looks fail, or where the accuracy had come back in between.
 
         Returns:
             The steps it took.
         """
-        screen = Screen(len(self._train), self._threshold, risk)
+        screen, strict = (Screen(len(self._train), self._threshold, r) for r in (risk, risk * _AGAIN))
         cuda = [self._device.index or 0] if self._device.type == "cuda" else []
         with torch.random.fork_rng(devices=cuda):
             self._flat.load(self._start.theta, self._start.buffers)
@@ -135,19 +138,33 @@ class Walker:
             found = [math.inf] * len(self.definitions)
             examples, asked = [0] * len(found), [0] * len(found)
             for t in range(budget):
+                before = self._state() if risk else None
                 stepper.step(t, settings.lr)
                 for k in [k for k, step in enumerate(found) if math.isinf(step)]:
-                    answer = self._ask(screen, t, self.definitions[k] == "recalibrated")
+                    recalibrated = self.definitions[k] == "recalibrated"
+                    answer = self._ask(screen, SHIFT * t, recalibrated)
                     examples[k] += answer.examples
                     asked[k] += 1
-                    if answer.fewer:
-                        found[k] = t + 1
+                    if not answer.fewer:
+                        continue
+                    found[k] = t + 1
+                    if before and t:
+                        now = self._state()
+                        self._flat.load(*before)
+                        answer = self._ask(strict, SHIFT * (t - 1) + len(self._train) // 2, recalibrated)
+                        self._flat.load(*now)
+                        examples[k] += answer.examples
+                        found[k] -= answer.fewer
                 if not any(math.isinf(step) for step in found):
                     break
         return Escape(tuple(found), tuple(examples), tuple(asked))
 
-    def _ask(self, screen: Screen, t: int, recalibrated: bool) -> Answer:
-        right = partial(self.right, SHIFT * t, by_batch=recalibrated)
+    def _state(self) -> tuple[Tensor, dict[str, Tensor]]:
+        """Copies of what the network is at this step."""
+        return self._flat.theta.clone(), {name: value.clone() for name, value in self._flat.buffers().items()}
+
+    def _ask(self, screen: Screen, first: int, recalibrated: bool) -> Answer:
+        right = partial(self.right, first, by_batch=recalibrated)
         return screen.ask(right, partial(self.all_right, True) if recalibrated else None)
 
     @torch.no_grad()
