@@ -1,9 +1,10 @@
 """The thesis's claim with its control: SAM lies on the flat side of SGD's valley, another SGD does not.
 
-For each seed one SGD run is trained, and two runs that leave it at the switch: SAM in the same order of examples
-(SGD→SAM), and SGD in another order (SGD′). Along the unit vectors SGD→SAM − SGD and SGD′ − SGD the log rise ratio of
-the training loss is taken about the minimum on the line, by the same rule and to the same mean rise of 0.5 nats. The
-claim is a log ratio of −1 or less along the first in every seed, the control one within ±0.5 along the second.
+For each seed one SGD run is trained, and runs that leave it at the switch: SAM in the same order of examples
+(SGD→SAM), and SGD in five other orders (SGD′). Along the unit vectors SGD→SAM − SGD and SGD′ − SGD the log rise ratio
+of the training loss is taken about the minimum on the line, by the same rule and to the same mean rise of 0.5 nats.
+The claim is a log ratio of −1 or less along the first in every seed, the control one within ±0.5 along the second. A
+single direction of the control scatters as random directions do; its mean over the orders tells whether it leans.
 
 With --lines, loss and error on the lines SGD | SGD→SAM, SAM | SAM→SGD and SGD | SGD′ become three figures beside the
 page: the thesis's Figures 5.1 and 5.2 in miniature with a curve for each seed, and the control.
@@ -48,7 +49,7 @@ LINES = {
     ("sam", "sam-sgd"): "SAM | SAM→SGD, as in the thesis's Figure 5.2",
     ("sgd", "sgd-other"): "the control, SGD | SGD′",
 }
-_OTHER = 1000  # added to the seed of SGD′
+_OTHER = 1000  # added to the seed of SGD′, once for each order
 _HEAD = """\
 # Asymmetric valleys
 
@@ -59,15 +60,21 @@ minimum; "test" is the test loss at the same three points as the training loss.
 """
 
 
-def train(spec: str, place: Path, seed: int, values: dict[str, Setting], device: str, lines: bool) -> None:
-    """SGD, and the two runs that leave it at the switch; for the lines SAM and SAM→SGD too."""
+def others(controls: int) -> list[str]:
+    """Names of SGD′ in its orders."""
+    return ["sgd-other", *(f"sgd-other-{i}" for i in range(2, controls + 1))]
+
+
+def train(
+    spec: str, place: Path, seed: int, values: dict[str, Setting], device: str, arguments: argparse.Namespace
+) -> None:
+    """SGD, and the runs that leave it at the switch; for the lines SAM and SAM→SGD too."""
     place.mkdir(parents=True, exist_ok=True)
-    forks: dict[str, dict[str, Setting]] = {
-        "sgd-sam": {"method": "sgd-sam", "seed": seed},
-        "sgd-other": {"method": "sgd", "seed": seed + _OTHER},
-    }
+    forks: dict[str, dict[str, Setting]] = {"sgd-sam": {"method": "sgd-sam", "seed": seed}}
+    for i, name in enumerate(others(arguments.controls), start=1):
+        forks[name] = {"method": "sgd", "seed": seed + i * _OTHER}
     fork(spec, place, "sgd", values | {"seed": seed}, forks, device)
-    if lines:
+    if arguments.lines:
         fork(spec, place, "sam", values | {"seed": seed}, {"sam-sgd": {"method": "sam-sgd", "seed": seed}}, device)
 
 
@@ -143,39 +150,51 @@ def spread(values: Sequence[float]) -> str:
     return f"{decimal(found.mean())} ({decimal(found.min())} to {decimal(found.max())})"
 
 
-def row(name: str, results: Sequence[Asymmetry], line: int) -> str:
-    """One pair under one BatchNorm rule, over seeds."""
-    ratios, decayed = (np.array([getattr(r, key)[line] for r in results]) for key in ("log_ratio", "decayed_log_ratio"))
-    met = [int(((v <= CLAIM) if name == "sgd-sam" else (np.abs(v) <= CONTROL)).sum()) for v in (ratios, decayed)]
-    largest = [float(np.nanmax([0.0, *flat_side(r, line)[0].ravel()])) for r in results]
-    strict = sum(bool((flat_side(r, line)[1] >= 1).any()) for r in results)
-    bar = f"≤ {CLAIM:g}" if name == "sgd-sam" else f"within ±{CONTROL:g}"
+def row(name: str, results: Sequence[Sequence[Asymmetry]], line: int) -> str:
+    """One pair under one BatchNorm rule: for each seed one result, or one for each order of the control."""
+    ratios, decayed, test = (over(results, key, line) for key in ("log_ratio", "decayed_log_ratio", "held_out_ratio"))
+    claim = name == "sgd-sam"
+    met = [f"{int((v <= CLAIM).sum() if claim else (abs(v) <= CONTROL).sum())} of {v.size}" for v in (ratios, decayed)]
+    each = [r for group in results for r in group]
+    bar = f"≤ {CLAIM:g}" if claim else f"within ±{CONTROL:g}"
     cells = [
         PAIRS[name],
-        results[0].rules[line],
-        number(float(np.mean([r.distance for r in results]))),
-        spread(ratios.tolist()),
-        spread(decayed.tolist()),
-        spread([r.held_out_ratio[line] for r in results]),
-        f"{bar}: {met[0]} of {len(results)}; with weight decay {met[1]} of {len(results)}".replace("-", "−"),
-        spread(largest),
-        f"{strict} of {len(results)}",
+        each[0].rules[line],
+        number(float(np.mean([r.distance for r in each]))),
+        *(spread(v.ravel().tolist()) for v in (ratios, decayed, test)),
+        f"{bar}: {met[0]}; with weight decay {met[1]}".replace("-", "−"),
+        spread([float(np.nanmax([0.0, *flat_side(r, line)[0].ravel()])) for r in each]),
+        f"{sum(bool((flat_side(r, line)[1] >= 1).any()) for r in each)} of {len(each)}",
     ]
-    return f"| {' | '.join(cells)} |"
+    lines = [f"| {' | '.join(cells)} |"]
+    if ratios.shape[1] > 1:
+        means = [v.mean(axis=1) for v in (ratios, decayed, test)]
+        met = [f"{int((abs(v) <= CONTROL).sum())} of {v.size}" for v in means[:2]]
+        told = f"{bar}: {met[0]}; with weight decay {met[1]}".replace("-", "−")
+        what = f"its mean over {ratios.shape[1]} orders"
+        lines.append(
+            f"| {what} | {each[0].rules[line]} | | {' | '.join(spread(v.tolist()) for v in means)} | {told} | | |"
+        )
+    return "\n".join(lines)
 
 
-def table(found: dict[str, list[Asymmetry]]) -> str:
+def over(results: Sequence[Sequence[Asymmetry]], key: str, line: int) -> np.ndarray:
+    """A quantity of all results under one rule, shape (seeds, orders)."""
+    return np.array([[getattr(r, key)[line] for r in group] for group in results], dtype=float)
+
+
+def table(found: dict[str, list[list[Asymmetry]]]) -> str:
     """All pairs and rules, and the null."""
     lines = [
-        "| direction | BatchNorm | mean length (θ) | log rise ratio | with weight decay | test | bar met in seeds | "
+        "| direction | BatchNorm | mean length (θ) | log rise ratio | with weight decay | test | bar met | "
         "largest c\\* of the map | asymmetric by definition |",
         "|" + "---|" * 9,
     ]
-    rules = found["sgd-sam"][0].rules
+    rules = found["sgd-sam"][0][0].rules
     lines += [row(name, results, line) for line in range(len(rules)) for name, results in found.items()]
     for line, rule in enumerate(rules):
         for family in ("Gaussian", "sign-matched"):
-            values = np.concatenate([null_of(r, line, family) for r in found["sgd-sam"]])
+            values = np.concatenate([null_of(r, line, family) for (r,) in found["sgd-sam"]])
             if values.size:
                 low, middle, high = (decimal(v) for v in np.quantile(values, [0.025, 0.5, 0.975]))
                 what = f"{len(values)} {family} directions"
@@ -183,27 +202,32 @@ def table(found: dict[str, list[Asymmetry]]) -> str:
     return "\n".join(lines)
 
 
-def seeds_table(found: dict[str, list[Asymmetry]]) -> str:
-    """Log ratios of every seed, first rule."""
+def seeds_table(found: dict[str, list[list[Asymmetry]]]) -> str:
+    """Log ratios of every seed, first rule; of several orders their mean and the single ones."""
     lines = ["| seed | " + " | ".join(f"{PAIRS[name]} | with weight decay" for name in found) + " |"]
     lines.append("|" + "---|" * (1 + 2 * len(found)))
-    for seed, pair in enumerate(zip(*found.values(), strict=True)):
-        values = [decimal(v) for r in pair for v in (r.log_ratio[0], r.decayed_log_ratio[0])]
-        lines.append(f"| {seed} | {' | '.join(values)} |")
+    for seed in range(len(found["sgd-sam"])):
+        cells = []
+        for results in found.values():
+            for key in ("log_ratio", "decayed_log_ratio"):
+                values = over(results, key, 0)[seed]
+                single = f" ({', '.join(map(decimal, values))})" if len(values) > 1 else ""
+                cells.append(decimal(values.mean()) + single)
+        lines.append(f"| {seed} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def verdict(found: dict[str, list[Asymmetry]]) -> str:
+def verdict(found: dict[str, list[list[Asymmetry]]]) -> str:
     """Claim against control, seed by seed, and the control against random directions."""
-    claimed, control = (np.array([r.log_ratio[0] for r in results]) for results in found.values())
-    apart = claimed - control
-    null = np.abs(np.concatenate([null_of(r, 0) for r in found["sgd-sam"]]))
+    claimed, control = (over(results, "log_ratio", 0) for results in found.values())
+    apart = (claimed - control.mean(axis=1, keepdims=True)).ravel()
+    null = np.abs(np.concatenate([null_of(r, 0) for (r,) in found["sgd-sam"]]))
     usual = float(np.quantile(null, 0.95))
     inside = [int((np.abs(values) <= usual).sum()) for values in (control, claimed)]
     return (
         f"SAM's ratio is below the control's of the same seed in {int((apart < 0).sum())} of {len(apart)} seeds, by "
         f"{spread((-apart).tolist())}. 95 % of the Gaussian directions are within ±{usual:.2f}: so are {inside[0]} of "
-        f"{len(control)} controls, and {inside[1]} of {len(claimed)} ratios along SGD→SAM − SGD."
+        f"{control.size} controls, and {inside[1]} of {claimed.size} ratios along SGD→SAM − SGD."
     )
 
 
@@ -217,15 +241,19 @@ def study(spec: str, arguments: argparse.Namespace, device: str) -> str:
     """Train and measure all seeds of one problem; the section of the page."""
     directory = arguments.out / re.sub(r"[^\w.]+", "-", short(spec))
     values: dict[str, Setting] = {} if arguments.epochs is None else {"epochs": arguments.epochs}
-    files: dict[str, list[Path]] = {name: [] for name in PAIRS}
+    names = {"sgd-sam": ["sgd-sam"], "sgd-other": others(arguments.controls)}
+    files: dict[str, list[list[Path]]] = {name: [] for name in PAIRS}
     for seed in range(arguments.seeds):
         place = directory / f"seed{seed}"
-        train(spec, place, seed, values, device, arguments.lines)
+        train(spec, place, seed, values, device, arguments)
         for name, made in files.items():
-            made.append(measure(place, name, arguments, device))
-    stored = {name: [read(path) for path in made] for name, made in files.items()}
-    report.write(page([s for group in stored.values() for s in group]), directory / "report.html", force=True)
-    found: dict[str, list[Asymmetry]] = {name: [s.result for s in group] for name, group in stored.items()}
+            made.append([measure(place, each, arguments, device) for each in names[name]])
+    stored = {name: [[read(path) for path in each] for each in made] for name, made in files.items()}
+    first = [group[0] for groups in stored.values() for group in groups]
+    report.write(page(first), directory / "report.html", force=True)
+    found: dict[str, list[list[Asymmetry]]] = {
+        name: [[s.result for s in group] for group in groups] for name, groups in stored.items()
+    }
     head = f"## {short(spec)}\n\n{arguments.seeds} seeds; {hardware(device)}."
     text = f"{head}\n\n{table(found)}\n\n{verdict(found)}\n\n{seeds_table(found)}"
     if not arguments.lines:
@@ -242,6 +270,7 @@ def main() -> None:
     parser.add_argument("specs", nargs="*", default=["digits/resnet8", "digits/mlp"], metavar="SPEC")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where checkpoints and results go")
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--controls", type=int, default=5, help="orders of SGD′ for each seed")
     parser.add_argument("--epochs", type=int, help="by default the problem's own")
     parser.add_argument("--gaussian", type=int, default=100, help="Gaussian directions of the null for each seed")
     parser.add_argument("--points", type=int, default=12, help="points on each side of a line")
