@@ -106,3 +106,13 @@ def test_the_example_in_the_help_is_a_study(run: Command) -> None:
     lines = told[told.index("  title = ") : told.index("Examples:")].splitlines()
     study = reading.read("help", "\n".join(line.strip() for line in lines))
     assert plan(study, "cpu").nodes
+
+
+def test_a_missing_data_set_is_said_before_another_is_read(run: Command, tmp_path: Path) -> None:
+    (tmp_path / "data" / "cifar10").mkdir(parents=True)  # empty: reading it would fail in other words
+    order = ["study", "switch", "--scale", "paper", "--set", f"data={tmp_path / 'data'}", "--out", tmp_path / "out"]
+    done = run(*order)
+    assert done.exit_code == 3
+    assert f"{tmp_path / 'data' / 'cifar100'} is not a directory" in done.stderr
+    assert "--set problem='cifar10:{data}/cifar10/resnet18'" in done.stderr
+    assert len(done.stderr.splitlines()) == 2

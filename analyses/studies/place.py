@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 from analyses.studies.node import Place
 from analyses.studies.table import Scale, Study
-from landscape.errors import UsageError, nearest
+from landscape.errors import InputError, UsageError, nearest
 from landscape.types import Setting
 
 
@@ -40,6 +41,29 @@ def _scalar(text: str) -> Setting:
         except ValueError:
             continue
     return {"true": True, "false": False}.get(text.lower(), text)
+
+
+def check_folders(specs: Sequence[str], data: str) -> None:
+    """Say at once that a data set is missing, before others are read.
+
+    Args:
+        specs: Of the problems; `{data}` stands for the directory of the data sets.
+        data: That directory, "" where none is known.
+
+    Raises:
+        InputError: If the folder of one does not exist.
+    """
+    missing = [spec for spec in specs if data and not _folder(spec, data).is_dir()]
+    if missing:
+        there = next((spec for spec in specs if spec not in missing), None)
+        remedy = f", or study one that is there: --set problem='{there}'" if there else ""
+        folder = _folder(missing[0], data)
+        raise InputError(f"the study reads {missing[0]}, and {folder} is not a directory", f"get the data{remedy}")
+
+
+def _folder(spec: str, data: str) -> Path:
+    _, of_data, rest = spec.partition("{data}")
+    return Path(data) / rest.lstrip("/").rpartition("/")[0] if of_data else Path()
 
 
 def place_of(spec: str, data: str) -> Place:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from analyses import experiments, named
 from analyses.studies.expansion import Run, Varied, expanded, joined, named_values, product, single
 from analyses.studies.node import Answer, Node, Place, Training, key_of, schema, training_work
-from analyses.studies.place import overridden, place_of
+from analyses.studies.place import check_folders, overridden, place_of
 from analyses.studies.sharing import Stem, owner, stems
 from analyses.studies.table import Network, Question, Scale, Study
 from landscape.errors import UsageError
@@ -100,6 +100,7 @@ def plan(study: Study, scale_name: str, seeds: int | None = None, overrides: Map
         overrides=dict(overrides or {}),
     )  # fmt: skip
     data = extra.pop("data", os.environ.get("LANDSCAPE_DATA", ""))
+    check_folders([network.spec for network in networks] if study.trainings else [], str(data))
     for network in networks if study.trainings else ():
         place = place_of(network.spec, str(data))
         runs = expanded(study, scale)
