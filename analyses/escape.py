@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from landscape.checkpoint import Checkpoint
     from landscape.problem import Problem
     from landscape.report import Table
+    from landscape.unfinished import Unfinished
 
 NAME = "escape"
 TITLE = "Escape"
@@ -124,6 +126,7 @@ def compute(
     progress: Progress = quiet,
     device: str = "cpu",
     dtype: str = "float32",
+    rest: Unfinished | None = None,
 ) -> Escapes:
     """Walk.
 
@@ -134,6 +137,7 @@ def compute(
         progress: Told (walks done, walks in all).
         device: Where to walk.
         dtype: "float32", in which training is done.
+        rest: Where finished walks are kept, if anywhere.
 
     Returns:
         The steps of every walk.
@@ -141,9 +145,10 @@ def compute(
     Raises:
         UsageError: If the targets are no classes, another dtype is asked for, the accuracy is below the threshold from
             the start, or an option is wrong.
+        InterruptedRun: If a signal asked to stop; the finished walks are in `rest`.
     """
     from landscape.screening import RISK
-    from landscape.training.escape import Walker, walk_settings
+    from landscape.training.escape import Escape, Walker, walk_settings
 
     rho, start = radii(options.rho), checkpoints[0]
     if dtype != "float32":
@@ -157,12 +162,21 @@ def compute(
     base = {**problem.defaults, **start.settings}
     n, walks = len(problem.train), options.walks
     walker.check(start.name)
-    found = []
+    total, found = len(rho) * walks, list[Escape]()
+    check = partial(rest.check, total) if rest else None
+    if rest and not rest.frame:
+        rest.begin({})
     for r in rho:
         for s in range(walks):
             settings = walk_settings(base, n, r, options.budget, seed=options.seed + s, **own)
-            found.append(walker.walk(settings, options.budget, RISK if options.check == "sequential" else 0.0))
-            progress(len(found), len(rho) * walks, f"ρ = {r:g}: {_steps(found[-1].steps[0])}")
+            if rest and len(found) in rest.points:
+                found.append(Escape.unpacked(rest.points[len(found)]))
+            else:
+                risk = RISK if options.check == "sequential" else 0.0
+                found.append(walker.walk(settings, options.budget, risk, check))
+                if rest:
+                    rest.keep(len(found) - 1, found[-1].packed())
+            progress(len(found), total, f"ρ = {r:g}: {_steps(found[-1].steps[0])}")
     shape = (len(rho), walks, len(walker.definitions))
     examples = np.array([f.examples for f in found], dtype=np.int64).reshape(shape)
     asked = np.array([f.asked for f in found], dtype=np.int64).reshape(shape)
@@ -180,6 +194,12 @@ def compute(
         examples=examples,
         share=examples.sum((0, 1)) / (n * asked.sum((0, 1))),
     )
+
+
+def resumable(options: Options) -> str:
+    """What is kept of walks that are stopped: the finished ones, with any options."""
+    del options
+    return "points"
 
 
 def work(options: Options, checkpoints: int) -> Work:

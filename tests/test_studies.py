@@ -14,6 +14,7 @@ from conftest import Command
 from stopping import stop
 from study_kit import STUDY, resolved
 
+from analyses.escape import Escapes
 from analyses.pages import read
 from analyses.studies.claims import judge
 from analyses.studies.drawing import front
@@ -21,8 +22,10 @@ from analyses.studies.execute import present
 from analyses.studies.node import Training
 from analyses.studies.shard import share
 from landscape import checkpoint as checkpoints
+from landscape import store
 from landscape.claim import HOLDS
 from landscape.result import equal
+from landscape.unfinished import record, records
 
 
 @pytest.fixture(scope="module")
@@ -142,6 +145,51 @@ def test_a_study_that_was_stopped_goes_on_to_the_same_weights(run: Command, tmp_
     assert set(one) == set(other)
     assert not [name for name in one if "unfinished" in name]
     assert all(checkpoints.load(one[n]).sha256 == checkpoints.load(other[n]).sha256 for n in one if n.endswith("pt"))
+
+
+WALKS = """
+title = "Walks"
+text = "out of one minimum"
+reproduces = "nothing"
+[scales.cpu]
+text = "digits, three epochs"
+seeds = 1
+problem = "digits/mlp"
+settings = { epochs = 3 }
+[[trainings]]
+id = "sgd"
+method = "sgd"
+[[analyses]]
+id = "walks"
+analysis = "escape"
+of = ["sgd"]
+options = { rho = "0,0.5", walks = 30, lr = 0.1, budget = 60, threshold = 0.5 }
+[[claims]]
+id = "few"
+text = "Few examples are looked at"
+source = "this test"
+place = "here"
+claimed = "below 1"
+quantity = 'walks.share[0]'
+test = "less"
+than = 1.0
+"""
+
+
+def test_walks_of_a_study_that_was_stopped_are_not_made_again(run: Command, tmp_path: Path) -> None:
+    (tmp_path / "walks.toml").write_text(WALKS)
+    words = ["study", str(tmp_path / "walks.toml"), "--jobs", "1", "--quiet", "--out"]
+    stop([*words, tmp_path / "out"], lambda: list((tmp_path / "out").rglob("*.state/points.bin")), signal.SIGTERM)
+    (points,) = (tmp_path / "out").rglob("*.state/points.bin")
+    kept = records(points.read_bytes())[0]
+    points.write_bytes(b"".join(record(n, (7.0, *values[1:])) for n, values in kept.items()))  # known again below
+    assert run(*words, tmp_path / "out").exit_code == 0
+    (out,) = (tmp_path / "out").rglob("walks.*.h5")
+    steps = store.load(out, Escapes).steps.ravel()
+    assert 0 < len(kept) < len(steps)
+    assert (steps[list(kept)] == 7).all()
+    assert not (steps == 7).all()
+    assert not points.exists()
 
 
 def test_a_run_that_diverges_is_a_finding_and_the_rest_goes_on(run: Command, tmp_path: Path) -> None:

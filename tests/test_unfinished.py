@@ -16,6 +16,7 @@ import pytest
 from conftest import Command
 
 from analyses import interpolate
+from analyses.escape import Escapes
 from landscape import store
 from landscape.errors import InputError, InterruptedRun, UsageError
 from landscape.interpolation import Interpolation
@@ -94,13 +95,16 @@ def networks(run: Command, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
     return made
 
 
-POINTS = {"plane": 450, "interpolate": 90}
-KINDS = {"plane": Plane, "interpolate": Interpolation}
+POINTS = {"plane": 450, "interpolate": 90, "escape": 60}
+KINDS = {"plane": Plane, "interpolate": Interpolation, "escape": Escapes}
 
 
 def words(kind: str, networks: tuple[Path, Path], out: Path) -> list[str]:
     if kind == "plane":
         return ["plane", str(networks[0]), "--axes", "eigenvectors", "--grid", "30x15", "--out", str(out), "-q"]
+    if kind == "escape":
+        walks = ["--rho", "0,0.5", "--walks", "30", "--lr", "0.1", "--budget", "60", "--threshold", "0.5"]
+        return ["escape", str(networks[0]), *walks, "--out", str(out), "-q"]
     fine = ["--tolerance", "1e-6", "--most", str(POINTS[kind])]
     return ["interpolate", *map(str, networks), *fine, "--out", str(out), "-q"]
 
@@ -149,7 +153,7 @@ def test_a_stopped_run_resumes_to_the_same_arrays(
         assert done.exit_code == 2
         assert "--resume" in done.stderr
         assert points.read_bytes() == kept
-        changed = {"plane": ("--grid", "3x3"), "interpolate": ("--points", "7")}[kind]
+        changed = {"plane": ("--grid", "3x3"), "interpolate": ("--points", "7"), "escape": ("--seed", "7")}[kind]
         assert changed[0].removeprefix("--") in run(*words(kind, networks, out), "--resume", *changed).stderr
     done = run(*words(kind, networks, out), "--resume")
     assert done.exit_code == 0, done.output

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from analyses import named
 from analyses.studies.node import Answer, Node, Training
-from landscape.errors import DivergedError
+from landscape.errors import DivergedError, InputError, UsageError
 from landscape.files import atomic
 from landscape.options import make
 from landscape.types import Progress, quiet
@@ -94,7 +94,7 @@ def _train(task: Task, node: Training, progress: Progress) -> None:
 
 
 def _ask(task: Task, node: Answer, progress: Progress) -> None:
-    from analyses.run import ask
+    from analyses.run import ask, state_of
     from landscape.opening import open_checkpoints
 
     analysis = named(node.analysis)
@@ -102,10 +102,18 @@ def _ask(task: Task, node: Answer, progress: Progress) -> None:
     problem, found = open_checkpoints(task.inputs, _problem(node.spec), _silent)
     called = [dataclasses.replace(c, name=label) for c, label in zip(found, node.labels, strict=True)]
     options: Any = make(analysis.Options, node.options)
-    ask(
-        analysis, problem, called, task.inputs, options, task.out,
+    asked = functools.partial(
+        ask, analysis, problem, called, task.inputs, options, task.out,
         force=True, device=task.device, dtype=node.dtype, progress=progress,
     )  # fmt: skip
+    kept = bool(getattr(analysis, "resumable", lambda options: "")(options))
+    if kept and state_of(task.out).exists():
+        try:
+            asked(resume=True)
+            return
+        except (UsageError, InputError):  # the state of another version or device, or damaged: begin anew
+            pass
+    asked(resume=False if kept else None)
 
 
 def _experiment(task: Task, node: Answer, progress: Progress) -> None:

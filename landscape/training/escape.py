@@ -11,7 +11,7 @@ Source: thesis, section 5.2 and Table 5.1.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -75,6 +75,16 @@ class Escape:
     examples: tuple[int, ...]
     asked: tuple[int, ...]
 
+    def packed(self) -> tuple[float, ...]:
+        """All numbers in one row."""
+        return (*self.steps, *self.examples, *self.asked)
+
+    @staticmethod
+    def unpacked(values: tuple[float, ...]) -> Escape:
+        """The walk that was `packed`."""
+        k = len(values) // 3
+        return Escape(values[:k], tuple(map(int, values[k : 2 * k])), tuple(map(int, values[2 * k :])))
+
 
 class Walker:
     """Makes walks from one checkpoint.
@@ -115,7 +125,7 @@ class Walker:
                     f"train longer, or lower --threshold ({self._threshold:g})",
                 )
 
-    def walk(self, settings: Settings, budget: int, risk: float) -> Escape:
+    def walk(self, settings: Settings, budget: int, risk: float, check: Callable[[], object] | None = None) -> Escape:
         """Walk until the accuracy is below the threshold by every definition, or the budget is spent.
 
         Args:
@@ -124,6 +134,7 @@ class Walker:
             risk: Of overlooking at one step that it is below, see `Screen`; 0 looks at all examples. Once it is seen to
                 be below, the step before is looked at again, so that the step it took is later than it should be only
                 where both looks fail, or where the accuracy had come back in between.
+            check: Called after every step; it may raise to stop.
 
         Returns:
             The steps it took.
@@ -157,6 +168,8 @@ class Walker:
                         found[k] -= answer.fewer
                 if not any(math.isinf(step) for step in found):
                     break
+                if check:
+                    check()
         return Escape(tuple(found), tuple(examples), tuple(asked))
 
     def _state(self) -> tuple[Tensor, dict[str, Tensor]]:
