@@ -289,6 +289,16 @@ def test_every_defect_is_told_in_a_line_with_the_file_and_what_was_expected(
     assert "\n" not in caught.value.cause + caught.value.remedy
 
 
+def test_files_of_another_set_with_the_same_names_are_told_apart(damaged: Path) -> None:
+    labels = bytearray(idx_labels(60_000))
+    labels[8:28] = bytes([9, 0, 0, 3, 0, 2, 7, 2, 5, 5, 0, 9, 5, 5, 7, 9, 1, 0, 6, 4])
+    (damaged / "train-labels-idx1-ubyte").unlink()
+    (damaged / "train-labels-idx1-ubyte").write_bytes(labels)
+    with pytest.raises(InputError, match="holds fashion-mnist, not mnist"):
+        load("mnist", damaged)
+    assert len(load("fashion-mnist", damaged, train_size=10)[0]) == 10
+
+
 def test_a_missing_directory_is_an_input_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is not a directory"):
         load("mnist", tmp_path / "nowhere")

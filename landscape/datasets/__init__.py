@@ -73,7 +73,7 @@ def load(name: str, directory: Path | None, *, train_size: int | None = None) ->
     elif name in cifar.LAYOUTS:
         train, test = cifar.read(directory, cifar.LAYOUTS[name], size)
     else:
-        train, test = idx.read(directory, size)
+        train, test = idx.read(directory, name, size)
     return _split(*train, published), _split(*test, published)
 
 

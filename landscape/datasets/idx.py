@@ -18,19 +18,32 @@ from landscape.errors import InputError
 
 SIDE = 28
 IMAGES, LABELS = 2051, 2049  # magic: unsigned bytes in three dimensions, in one
+_FIRST = {
+    "mnist": (5, 0, 4, 1, 9, 2, 1, 3, 1, 4, 3, 5, 3, 6, 1, 7, 2, 8, 6, 9),
+    "fashion-mnist": (9, 0, 0, 3, 0, 2, 7, 2, 5, 5, 0, 9, 5, 5, 7, 9, 1, 0, 6, 4),
+}
+"""The first training labels, by which sets of the same names and sizes are told apart."""
 
 
-def read(directory: Path, train_size: int) -> tuple[Examples, Examples]:
+def read(directory: Path, name: str, train_size: int) -> tuple[Examples, Examples]:
     """Read training and test images with their labels.
 
     Args:
         directory: Holds the four files under their published names.
+        name: "mnist" or "fashion-mnist".
         train_size: How many training images to keep.
 
     Returns:
         Training and test examples: images (N, 1, 28, 28) and labels (N,).
+
+    Raises:
+        InputError: If the files are those of the other set.
     """
     images, labels = _read_pair(directory, "train", 60_000)
+    first = tuple(int(label) for label in labels[: len(_FIRST[name])])
+    for other in _FIRST.keys() - {name}:
+        if first == _FIRST[other]:
+            raise InputError(f"{directory} holds {other}, not {name}", f"write {other}:{directory}, or name another")
     chosen = balanced_subset(labels, train_size)
     return (images[chosen], labels[chosen]), _read_pair(directory, "t10k", 10_000)
 
