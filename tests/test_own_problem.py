@@ -153,3 +153,33 @@ def test_a_batch_of_one_example_is_refused_where_there_is_batchnorm(run: Command
     assert done.exit_code == 2, done.output
     assert "single example" in done.stderr
     assert "--batch-size" in done.stderr
+
+
+VIEWS = """
+from torch import nn
+from landscape.problem import Problem, load
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.head = nn.Conv2d(1, 4, 3, 2, 1), nn.Linear(64, 10)
+
+    def forward(self, images):
+        found = self.first(images).relu()
+        return self.head(found.view(len(found), -1))
+
+def problem():
+    data = load("digits/mlp")
+    return Problem(Net, data.train, data.test)
+"""
+
+
+def test_a_network_that_flattens_by_view_works_on_the_images_that_come_along(run: Command, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(VIEWS)
+    train = ["train", f"{tmp_path / 'mine.py'}:problem", "--epochs", "1", "--out", tmp_path / "a.pt"]
+    assert run(*train).exit_code == 0
+    assert run("hessian", tmp_path / "a.pt", "--top", "1", "--out", tmp_path / "h.h5").exit_code == 0
+    done = run(*train, "--force", "--channels-last")
+    assert done.exit_code == 2
+    assert "flattens by `view`" in done.stderr
+    assert len(done.stderr.splitlines()) == 2
