@@ -5,15 +5,22 @@ from __future__ import annotations
 import re
 import time
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from analyses.studies.execute import Made
 from analyses.studies.node import Answer, Training
 from analyses.studies.plan import Graph
 
+if TYPE_CHECKING:
+    from landscape.problem import Problem
+    from landscape.training.settings import Settings
+
 STEPS = 8
 """Steps that are timed at most."""
 PATIENCE = 2.0
 """Seconds after which no further step is timed."""
+BATCH = 8
+"""Examples in the step that tells how long others take."""
 FEW = 500
 """Test examples that are timed at most."""
 
@@ -79,35 +86,52 @@ def _rates(graph: Graph, spec: str, device: str) -> tuple[float, float]:
     import torch
 
     from landscape import problem as problems
-    from landscape.surface import Surface
-    from landscape.training.run import train
     from landscape.training.settings import resolve
 
     whole = problems.load(spec)
     runs = [n for n in graph.nodes.values() if isinstance(n, Training) and n.spec == spec]
-    settings = resolve(runs[0].settings, {"method": "sgd"})
-    some = min(STEPS * settings.batch_size, len(whole.train))
-    problem = replace(whole, train=whole.train.head(some), test=whole.test.head(min(FEW, len(whole.test))))
+    full = resolve(runs[0].settings, {"method": "sgd", "m": 0, "validation": 0})
+    few = replace(full, batch_size=min(BATCH, full.batch_size))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        first = train(problem, settings, stop_at=1, device=device)
-        began = time.perf_counter()
-        train(problem, settings, start=first, stop_at=1, device=device)
-        idle = time.perf_counter() - began
-        began = time.perf_counter()
-        last = train(
-            problem, settings, start=first, stop_at=1 + STEPS, device=device,
-            stop=lambda: time.perf_counter() - began > idle + PATIENCE,
-        )  # fmt: skip
-        step = max(time.perf_counter() - began - idle, 1e-6) / max(last.step - 1, 1)
-        surface = Surface(problem, device=device)
-        surface.at(first)
-        began = time.perf_counter()
-        float(surface.score("test").loss)
-        return step / (3 * settings.batch_size), (time.perf_counter() - began) / len(problem.test)
+        step = _step(whole, few, 1, device) / few.batch_size
+        if step * full.batch_size < PATIENCE:  # small enough for its own batches
+            step = _step(whole, full, STEPS, device) / full.batch_size
+        tested = min(max(BATCH, int(PATIENCE / step)), FEW, len(whole.test))
+        return step / 3, _evaluation(whole, few, tested, device)
     finally:
         torch.set_num_threads(threads)
+
+
+def _step(whole: Problem, settings: Settings, steps: int, device: str) -> float:
+    """Seconds of a step: of as many as there is patience for, what comes before the first one taken off."""
+    from landscape.training.run import train
+
+    problem = replace(whole, train=whole.train.head(min((1 + steps) * settings.batch_size, len(whole.train))))
+    first = train(problem, settings, stop_at=1, device=device)
+    began = time.perf_counter()
+    train(problem, settings, start=first, stop_at=1, device=device)
+    idle = time.perf_counter() - began
+    began = time.perf_counter()
+    last = train(
+        problem, settings, start=first, stop_at=1 + steps, device=device,
+        stop=lambda: time.perf_counter() - began > idle + PATIENCE,
+    )  # fmt: skip
+    return max(time.perf_counter() - began - idle, 1e-6) / max(last.step - 1, 1)
+
+
+def _evaluation(whole: Problem, settings: Settings, examples: int, device: str) -> float:
+    """Seconds of a test example."""
+    from landscape.surface import Surface
+    from landscape.training.run import train
+
+    problem = replace(whole, train=whole.train.head(2 * settings.batch_size), test=whole.test.head(examples))
+    surface = Surface(problem, device=device)
+    surface.at(train(problem, settings, stop_at=0, device=device))
+    began = time.perf_counter()
+    float(surface.score("test").loss)
+    return (time.perf_counter() - began) / len(problem.test)
 
 
 def total(told: list[Line]) -> tuple[float, float]:
