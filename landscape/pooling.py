@@ -51,7 +51,11 @@ class Moments(torch.autograd.Function):
         """
         ctx.save_for_backward(x)
         rows, space = _rows(x)
-        return rows.sum(space).double().sum(0), rows.square().sum(space).double().sum(0)
+        if space == 2 and x.dtype != torch.float64:  # one pass, where it runs along memory
+            second = torch.linalg.vector_norm(rows, dim=space).double().square_()
+        else:
+            second = rows.square().sum(space).double()
+        return rows.sum(space).double().sum(0), second.sum(0)
 
     @staticmethod
     def backward(ctx: Any, first: Tensor, second: Tensor) -> Tensor:

@@ -167,13 +167,14 @@ def test_nothing_is_measured_where_it_could_not_pay_or_must_not_matter(
     ("error", "words"),
     [
         (torch.OutOfMemoryError("CUDA out of memory"), "memory ran out on 4 vectors at once"),
-        (RuntimeError("vmap: no rule"), "cannot be differentiated along 4 vectors at once"),
+        (RuntimeError("vmap: no rule"), "cannot differentiate the network along 4 vectors at once"),
     ],
 )
 def test_what_fails_together_is_done_one_by_one_from_then_on(
     choice: Choice, caplog: pytest.LogCaptureFixture, error: Exception, words: str
 ) -> None:
     recorded = Recorded(0.1, fails=error)
+    caplog.set_level("INFO")
     images(choice, recorded, 20)
     images(choice, recorded, 20)
     assert [way for way, _ in recorded.calls].count("together") == 1

@@ -8,6 +8,7 @@ import itertools
 import weakref
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -28,8 +29,9 @@ from curvature_nets import (
     train,
 )
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import weight_norm
 
-from landscape.curvature import HessianOperator, Objective, chunked, dense_hessian
+from landscape.curvature import HessianOperator, Objective, chunked, dense_hessian, eigenpairs
 from landscape.curvature.bilinear import by_phases
 from landscape.errors import InputError, LandscapeError, UsageError
 from landscape.split import Split
@@ -187,6 +189,145 @@ def test_the_order_of_images_in_memory_changes_rounding_alone() -> None:
         assert gap(products, expected) < 1e-5
         orders.append(operator._channels_last)
     assert orders == [True, False]
+
+
+class Changed(nn.Module):
+    """A convolution whose output is changed in place before BatchNorm sees it."""
+
+    def __init__(self, change: Callable[[Tensor], object]) -> None:
+        super().__init__()
+        self.first, self.norm, self.head = nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Linear(2, 3)
+        self.change = change
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        found = self.first(inputs)
+        self.change(found)
+        return self.head(torch.tanh(self.norm(found)).mean((2, 3)))
+
+
+CHANGES: dict[str, Callable[[Tensor], object]] = {
+    "whole": lambda found: found.tanh_(),
+    "scaled": lambda found: found.mul_(0.5),
+    "part": lambda found: found[:, 0].mul_(0.5),
+    "moved": lambda found: found.add_(0.5),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_batchnorm_is_not_folded_into_a_convolution_that_was_changed_since(change: str) -> None:
+    data = images()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = train(Changed(CHANGES[change]).double(), data, 20)
+    problem = Objective(model, cross_entropy, data, 17)
+    assert gap(*block(HessianOperator(problem), dense_hessian(problem))) < 1e-12
+
+
+def test_weights_of_given_length_have_the_second_derivative_of_finite_differences() -> None:
+    data, step = points(), 1e-5
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = nn.Sequential(weight_norm(nn.Linear(6, 4)), nn.Tanh(), nn.Linear(4, 3)).double()
+    problem = Objective(model, cross_entropy, data, 25)
+    dense, rows = dense_hessian(problem), []
+    for parameter in model.parameters():
+        for place in range(parameter.numel()):
+            slopes = []
+            for side in (step, -step):
+                moved = copy.deepcopy(model)
+                dict(moved.named_parameters())[name_of(model, parameter)].data.view(-1)[place] += side
+                slopes.append(HessianOperator(replace(problem, model=moved)).gradient())
+            rows.append((slopes[0] - slopes[1]) / (2 * step))
+    assert gap(dense, torch.stack(rows)) < 1e-8
+    assert gap(*block(HessianOperator(problem), dense)) < 1e-12
+
+
+def name_of(model: nn.Module, parameter: nn.Parameter) -> str:
+    return next(name for name, each in model.named_parameters() if each is parameter)
+
+
+class Skewed(torch.autograd.Function):
+    """x², whose first derivative is right and whose second one is not."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return x**2
+
+    @staticmethod
+    def backward(ctx: Any, slope: Tensor) -> Any:
+        (x,) = ctx.saved_tensors
+        return 2 * slope * x.roll(1, -1).detach().roll(-1, -1) + 0 * slope * x + slope * (x - x.detach()).roll(1, -1)
+
+
+def test_second_derivatives_that_are_not_symmetric_are_refused() -> None:
+    class Wrong(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(6, 3)
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            return Skewed.apply(self.layer(inputs))  # type: ignore[no-untyped-call, no-any-return]
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        problem = Objective(Wrong().double(), cross_entropy, points(), 25)
+    for engine in ("dense", "lanczos"):
+        with pytest.raises(InputError, match="not symmetric"):
+            eigenpairs(problem, 2, engine)
+
+
+class Strides(nn.Module):
+    """A network whose outputs hang on the order of images in memory."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.first, self.head, self.kind = nn.Conv2d(1, 2, 3), nn.Linear(32, 3), kind
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        found = self.first(inputs)
+        if self.kind == "strided":
+            return self.head(torch.as_strided(torch.tanh(found), (len(found), 32), (32, 1)))
+        if self.kind == "backward":
+            return self.head(Viewed.apply(found).flatten(1))  # type: ignore[no-untyped-call, no-any-return]
+        found.reshape(len(found), -1)[:, ::2].mul_(2)  # a view in one order, a copy in the other
+        return self.head(torch.tanh(found).flatten(1))
+
+
+class Viewed(torch.autograd.Function):
+    """tanh with a backward pass that views."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return x.tanh()
+
+    @staticmethod
+    def backward(ctx: Any, slope: Tensor) -> Any:
+        (x,) = ctx.saved_tensors
+        return (slope.view(-1) * (1 - x.view(-1).tanh() ** 2)).view_as(x)
+
+
+@pytest.mark.parametrize("kind", ["strided", "in place", "backward"])
+def test_a_network_that_uses_strides_is_given_the_order_it_is_written_for(kind: str) -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = Strides(kind).double()
+    data = images()
+    dense = dense_hessian(Objective(model, cross_entropy, data, 17))
+    operator = HessianOperator(Objective(model.float(), cross_entropy, data.to("cpu", torch.float32), 17))
+    assert gap(*block(operator, dense)) < 1e-5
+
+
+def test_several_vectors_go_through_narrow_layers_with_a_stride_together() -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = nn.Sequential(
+            nn.Conv2d(1, 4, 3, 2, 1), nn.Tanh(), nn.Conv2d(4, 2, 3, 2, 1), nn.Flatten(), nn.Linear(8, 3)
+        )
+    operator = HessianOperator(Objective(model, cross_entropy, images().to("cpu", torch.float32), 17))
+    vectors = torch.randn(4, operator.size, generator=torch.Generator().manual_seed(0))
+    assert gap(operator._together(vectors), torch.stack([operator.product(v) for v in vectors])) < 1e-5
 
 
 def test_batchnorm_train_mode_is_the_hessian_with_batch_statistics() -> None:

@@ -200,7 +200,8 @@ def test_a_random_network_is_refused_in_two_lines_that_name_the_module(run: Comm
     assert done.exit_code == 3
     lines = done.stderr.strip().splitlines()
     assert len(lines) == 2
-    assert "module 'outer'" in lines[0]
+    assert "the network (Net) gave two different results" in lines[0]
+    assert "first what it gives module 'outer' (Linear)" in lines[0]
     assert "dropout" in lines[1]
 
 

@@ -110,7 +110,8 @@ def by_phases(g: Tensor, w: Tensor, shape: Sequence[int], stride: int, padding: 
     """
     (rows, top), (columns, left) = (_taps(k, stride, p) for k, p in zip(w.shape[2:], padding, strict=True))
     kernels = nn.functional.pad(w, (0, 1, 0, 1))[:, :, rows[:, None, :, None], columns[None, :, None, :]]
-    kernels = kernels.permute(1, 2, 3, 0, 4, 5).flatten(0, 2)  # (channel · stride², channel out, taps, taps)
+    kernels = kernels.permute(1, 2, 3, 0, 4, 5)
+    kernels = kernels.reshape(-1, *kernels.shape[3:])  # (channel · stride², channel out, taps, taps)
     ends = [
         -(-n // stride) - m + taps.shape[1] - 1 for n, m, taps in zip(shape, g.shape[2:], (rows, columns), strict=True)
     ]
@@ -205,7 +206,8 @@ class TwiceDifferentiable(TorchFunctionMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self._last: tuple[Tensor, dict[str, Any]] | None = None  # the newest convolution and what it was called with
+        # the newest convolution, its version, which counts changes in place, and what it was called with
+        self._last: tuple[Tensor, int, dict[str, Any]] | None = None
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Replace the functions where the replacement can do what is asked of it."""
@@ -214,11 +216,20 @@ class TwiceDifferentiable(TorchFunctionMode):
         if func in _CONVOLUTIONS:
             result = convolve(*args, **kwargs)
             called = signature(convolve).bind(*args, **kwargs).arguments
-            self._last = None if result is None else (result, called)
+            self._last = None if result is None else (result, result._version, called)
         elif func is nn.functional.batch_norm:
-            result = fixed_batch_norm(*args, **(kwargs | {"behind": self._last}))
+            result = fixed_batch_norm(*args, **(kwargs | {"behind": self._behind(*args, **kwargs)}))
             self._last = None
+        elif func is torch._weight_norm:
+            result = weight_norm(*args, **kwargs)
         return func(*args, **kwargs) if result is None else result
+
+    def _behind(self, input: Tensor, *args: Any, **kwargs: Any) -> dict[str, Any] | None:
+        """How the convolution was called that made this input, if nothing has changed it since."""
+        del args, kwargs
+        if self._last is None or self._last[0] is not input or self._last[1] != input._version:
+            return None
+        return self._last[2]
 
 
 def convolve(
@@ -262,7 +273,7 @@ def fixed_batch_norm(
     training: bool = False,
     momentum: float = 0.1,
     eps: float = 1e-5,
-    behind: tuple[Tensor, Mapping[str, Any]] | None = None,
+    behind: Mapping[str, Any] | None = None,
 ) -> Tensor | None:
     """BatchNorm with fixed statistics as one scale and one shift for each channel.
 
@@ -275,7 +286,7 @@ def fixed_batch_norm(
         training: Whether the statistics are those of the batch; then this is left to PyTorch.
         momentum: Here for the signature of the function that is replaced; without effect.
         eps: Added to the variances.
-        behind: The newest convolution and the arguments it was called with, to be folded into if it made the input.
+        behind: What the convolution was called with that made the input, if one did: it is folded into that.
 
     Returns:
         What `torch.nn.functional.batch_norm` returns, shape (B, channel, ...), or None in training.
@@ -285,11 +296,28 @@ def fixed_batch_norm(
     scale = torch.rsqrt(running_var + eps)  # (channel,)
     scale = scale if weight is None else weight * scale
     shift = -running_mean * scale if bias is None else bias - running_mean * scale
-    if behind is not None and behind[0] is input:
-        return _scaled(behind[1], scale, shift)
+    if behind is not None:
+        return _scaled(behind, scale, shift)
     constants = ChannelScale(torch.zeros_like(running_var), torch.ones_like(running_var))
     scaled: Tensor = _Bilinear.apply(input, scale, constants)  # type: ignore[no-untyped-call]
     return scaled + shift.view(1, -1, *(1,) * (input.dim() - 2))
+
+
+def weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:
+    """A weight of given length and direction; PyTorch's own has a wrong second derivative (as of 2.13).
+
+    Args:
+        v: Direction.
+        g: Length along each place of `dim`.
+        dim: The dimension that is not summed over; -1 for none.
+
+    Returns:
+        g v / |v|, shape of v.
+
+    Source: Salimans and Kingma 2016, arXiv 1602.07868, equation 2.
+    """
+    summed = [axis for axis in range(v.dim()) if axis != dim]
+    return v * (g / v.square().sum(summed, keepdim=True).sqrt())
 
 
 def _scaled(convolution: Mapping[str, Any], scale: Tensor, shift: Tensor) -> Tensor | None:

@@ -88,8 +88,10 @@ class Choice:
         try:
             return together(vectors)
         except RuntimeError as error:  # what fails for a single vector too is raised by that
-            what = "memory ran out on" if is_out_of_memory(error) else "the network cannot be differentiated along"
-        _LOG.warning("%s %d vectors at once: going on with one after the other", what, len(vectors))
+            full = is_out_of_memory(error)
+            what = "memory ran out on" if full else "PyTorch cannot differentiate the network along"
+        level = logging.WARNING if full else logging.INFO
+        _LOG.log(level, "%s %d vectors at once: going on with one after the other", what, len(vectors))
         self.together = False
         torch.cuda.empty_cache()  # out here, where the traceback no longer holds the tangents
         return singly(vectors)

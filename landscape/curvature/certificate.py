@@ -13,7 +13,7 @@ from torch import Tensor
 
 from landscape.curvature.blocks import BLOCK, Block, one_by_one
 from landscape.curvature.pieces import accumulator
-from landscape.errors import UsageError
+from landscape.errors import InputError, UsageError
 
 Floats = NDArray[np.float64]
 Product = Callable[[Tensor], Tensor]
@@ -246,3 +246,21 @@ def certify(
         engine=engine,
         order=order,
     )
+
+
+def check_symmetry(apart: float, size: float, most: float) -> None:
+    """Refuse second derivatives that are not symmetric: an operation of the network has a wrong one.
+
+    Args:
+        apart: The largest difference of two entries that should be equal.
+        size: The largest entry.
+        most: Most that the difference may be, relative to that.
+
+    Raises:
+        InputError: If it is more.
+    """
+    if apart > most * size:
+        raise InputError(
+            f"the second derivatives are not symmetric (by {apart / size:.1%}): an operation has wrong ones",
+            "compare its layers with finite differences, and write the layer concerned in elementary operations",
+        )

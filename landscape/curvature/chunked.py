@@ -256,9 +256,13 @@ class CurvatureOperator(Snapshot, ABC):
             try:
                 return task()
             except RuntimeError as error:
-                if not is_out_of_memory(error):
+                full = is_out_of_memory(error)
+                if not full and not self._channels_last:
                     raise
-            self._use_less_memory()  # out here, where the traceback no longer holds the graphs
+            if full:
+                self._use_less_memory()  # out here, where the traceback no longer holds the graphs
+            else:  # perhaps a backward pass that takes one order in memory only
+                self._channels_last, self._kept, self._captured = False, None, None
 
     def _use_less_memory(self) -> None:
         """Keep fewer graphs; if none is kept, work on smaller chunks, unless the chunks define the result."""

@@ -5,13 +5,16 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.func import functional_call
+from torch.overrides import TorchFunctionMode
 
-from landscape.curvature.certificate import Eigenpairs, check_request, gap_bounds, rounding_floor
+from landscape.curvature.bilinear import weight_norm
+from landscape.curvature.certificate import Eigenpairs, check_request, check_symmetry, gap_bounds, rounding_floor
 from landscape.curvature.fisher import check_classes
 from landscape.curvature.isolation import BatchNormMode, evaluation, exact_arithmetic, seeded
 from landscape.curvature.kinds import Kind
@@ -19,6 +22,7 @@ from landscape.curvature.objective import Objective
 from landscape.errors import LandscapeError
 
 LIMIT = 3000
+_SKEW = 1e-6
 
 
 def dense_hessian(objective: Objective, batchnorm: BatchNormMode = "eval") -> Tensor:
@@ -30,7 +34,7 @@ def dense_matrix(objective: Objective, kind: Kind = "hessian", batchnorm: BatchN
     """Write down the matrix from derivatives of one number each, in float64 whatever the model's type.
 
     No product, no Krylov space, no kept graph and no rewriting of layers: this shares with the operators nothing
-    but PyTorch's derivative.
+    but PyTorch's derivative, and that of `weight_norm`, where PyTorch's is wrong.
 
     Args:
         objective: What is differentiated, D at most 3000.
@@ -52,10 +56,19 @@ def dense_matrix(objective: Objective, kind: Kind = "hessian", batchnorm: BatchN
     twin = replace(objective, model=model, data=objective.data.to("cpu", torch.float64))
     matrix = torch.zeros(twin.size, twin.size, dtype=torch.float64)
     cpu = torch.device("cpu")
-    with exact_arithmetic(cpu), evaluation(model, batchnorm), seeded(cpu, 0):
+    with exact_arithmetic(cpu), evaluation(model, batchnorm), seeded(cpu, 0), _RightWeightNorm():
         for start, stop in twin.chunks():
             matrix += _chunk(twin, kind, start, stop) / len(twin.data)
+    check_symmetry(float((matrix - matrix.T).abs().max()), float(matrix.abs().max()), _SKEW)
     return (matrix + matrix.T) / 2
+
+
+class _RightWeightNorm(TorchFunctionMode):
+    """Puts `weight_norm` in the place of PyTorch's."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Replace that one function."""
+        return (weight_norm if func is torch._weight_norm else func)(*args, **(kwargs or {}))
 
 
 def _chunk(objective: Objective, kind: Kind, start: int, stop: int) -> Tensor:

@@ -14,10 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from landscape.curvature.certificate import Floats, Product
+from landscape.curvature.certificate import Floats, Product, check_symmetry
 from landscape.errors import DivergedError
 
 _BREAKDOWN = 64.0  # units of rounding; below, a direction is made of it, neither random nor seen through the operator
+_SKEW = 1e-2  # far above rounding
 
 
 class Krylov:
@@ -91,6 +92,7 @@ class Krylov:
         self.products += 1
         if not np.isfinite([*column, rest]).all():
             raise DivergedError("a Hessian product is not finite", "check the checkpoint's weights and loss for NaN")
+        self._check_symmetry(np.array(column[: self.steps]))
         self.coupling[self.steps, : self.rows] = self.coupling[: self.rows, self.steps] = column
         self.steps += 1
         if rest > self._breakdown() and self.rows < self.capacity:
@@ -101,6 +103,12 @@ class Krylov:
         elif self.steps == self.rows < self.size:  # an invariant subspace: go on anywhere in its complement
             self.fresh = self.rows
             self.add_direction()
+
+    def _check_symmetry(self, column: Floats) -> None:
+        """Hold the new products with the rows multiplied before against what those said."""
+        if self.steps:
+            known = self.coupling[: self.steps, : self.steps + 1]
+            check_symmetry(float(np.abs(column - known[:, -1]).max()), float(np.abs(known).max()), _SKEW)
 
     def add_direction(self) -> None:
         """Add a random unit vector of the complement to the ways out, if there is a complement."""

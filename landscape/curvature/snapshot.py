@@ -8,9 +8,12 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from landscape.curvature.isolation import BatchNormMode, forward_pass
+from landscape.curvature.isolation import BatchNormMode, forward_pass, seeded
 from landscape.curvature.objective import Objective
 from landscape.split import channels_last
+
+_TRIED = 4
+_SAME = 1e-4
 
 
 class Snapshot:
@@ -48,7 +51,8 @@ class Snapshot:
             }
             self.buffers = {name: buffer.detach().clone() for name, buffer in objective.model.named_buffers()}
         self._parameters = [self.weights[name] for name in objective.names]
-        self._channels_last = self.device.type == "cpu" and self.dtype == torch.float32
+        here = self.device.type == "cpu" and self.dtype == torch.float32
+        self._channels_last: bool | None = None if here else False  # None until the network has been tried
 
     def outputs(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
         """Run the network on some examples, inside `forward_pass`.
@@ -59,18 +63,12 @@ class Snapshot:
 
         Returns:
             Outputs of shape (B, ...) that depend on the operator's weights, and targets (B, ...).
-
-        Raises:
-            RuntimeError: If the network fails.
         """
         inputs, targets = self.objective.data.batch(start, stop, self.dtype)
-        if self._channels_last and inputs.dim() == 4:
-            try:
-                return self._run(channels_last(inputs)), targets
-            except RuntimeError as error:
-                if "view size is not compatible" not in str(error):
-                    raise
-            self._channels_last = False  # the network flattens by `view`, which takes one order only
+        if inputs.dim() == 4:
+            if self._channels_last is None:
+                self._channels_last = self._takes_channels_last(inputs[:_TRIED])
+            inputs = channels_last(inputs) if self._channels_last else inputs
         return self._run(inputs), targets
 
     def losses(self, start: int, stop: int) -> Tensor:
@@ -101,3 +99,15 @@ class Snapshot:
         buffers = {name: buffer.clone() for name, buffer in self.buffers.items()}  # BatchNorm would write into them
         outputs: Tensor = functional_call(self.objective.model, {**self.weights, **buffers}, (inputs,))
         return outputs
+
+    def _takes_channels_last(self, inputs: Tensor) -> bool:
+        """Whether the network computes the same in that order in memory: one that uses strides itself does not."""
+        with torch.no_grad(), seeded(self.device, self.seed):
+            plain = self._run(inputs.clone())
+            try:
+                last = self._run(channels_last(inputs))
+            except RuntimeError:
+                return False
+        return isinstance(plain, Tensor) and torch.allclose(
+            plain, last, rtol=_SAME, atol=_SAME * float(plain.abs().max())
+        )
