@@ -248,7 +248,8 @@ def words(*results: Escapes) -> tuple[str, str]:
                            for times, rho in zip(steps[1:], first.rho[1:], strict=True))  # fmt: skip
         detail.append(f"SGD's median over SAM's with 95 % bootstrap interval: {ratios}")
     detail.append(f"{int(np.isinf(steps).sum())} of {steps.size} walks cut off at {first.budget} steps")
-    seen = f"{100 * first.share[0]:.3g} %"
+    shares = zip(first.share, first.definitions, strict=True)
+    seen = ", ".join(f"{100 * share:.3g} %" + (f" ({kind})" if rule else "") for share, kind in shares)
     detail.append(f"Looked at {seen} of the examples that looking at all after every step takes")
     return answer, ". ".join(detail)
 
@@ -258,10 +259,14 @@ def _kinds(result: Escapes) -> list[str]:
 
 
 def _factor(times: Array, others: Array, budget: int) -> str:
-    """Ratio of medians; where the first is past the budget it is at least what the budget makes it."""
-    ratio, low, high = median_ratio(np.minimum(times, budget), np.minimum(others, budget))
-    more = "> " if math.isinf(quantile(times, 0.5)) else ""
-    return f"{more}{number(ratio)} [{number(low)}, {number(high)}]"
+    """Ratio of medians; where one is past the budget only a bound, and nothing where both are."""
+    censored = [math.isinf(quantile(each, 0.5)) for each in (times, others)]
+    if all(censored):
+        return "not known, both are past the budget"
+    capped = np.minimum(times, budget), np.minimum(others, budget)
+    ratio, low, high = median_ratio(*capped)[0], median_ratio(capped[0], others)[1], median_ratio(times, capped[1])[2]
+    bound = "> " if censored[0] else "< " if censored[1] else ""
+    return f"{bound}{number(ratio)} [{number(low)}, {number(high) if math.isfinite(high) else '∞'}]"
 
 
 CAPTION = (

@@ -147,7 +147,8 @@ def words(*results: Interpolation) -> tuple[str, str]:
     """The answer and its numbers, over the seeds of one pair.
 
     Two networks count as linearly connected if training error rises by less than 2 points anywhere between them
-    (Frankle et al. 2020, section 3); regressions if the training loss nowhere exceeds that of the worse end.
+    (Frankle et al. 2020, section 3); regressions if the training loss nowhere exceeds that of the worse end. A rise of
+    the error that may be the sample's, see `within_sampling`, decides nothing.
 
     Args:
         *results: One line for each seed.
@@ -158,19 +159,29 @@ def words(*results: Interpolation) -> tuple[str, str]:
     train, test = (np.array([r.barrier_loss[i] for r in results]) for i in (0, 1))
     errors, test_errors = (np.array([r.barrier_error[i] for r in results]) for i in (0, 1))
     connected = int((errors < CONNECTED).sum())
+    unsure = sum(map(within_sampling, results))
     if not results[0].classifies:
         higher = [max(float(r.loss[0, r.alpha == end].item()) for end in (0, 1)) for r in results]
         inside = [float(np.nanmax(r.loss[0, (r.alpha >= 0) & (r.alpha <= 1)])) for r in results]
-        connected = sum(i <= h for i, h in zip(inside, higher, strict=True))
+        connected, unsure = sum(i <= h for i, h in zip(inside, higher, strict=True)), 0
     answer = "No barrier: one valley" if connected == len(results) else "A barrier: two valleys"
-    if 0 < connected < len(results):
-        answer = f"A barrier in {len(results) - connected} of {len(results)} seeds"
+    if 0 < connected + unsure < len(results):
+        answer = f"A barrier in {len(results) - connected - unsure} of {len(results)} seeds"
+    if connected + unsure == len(results) and unsure:
+        answer = "Not decided: the error between them rises by no more than its sampling error"
     if not np.isfinite(train).all():
         return "Not measured: the loss of an end could not be computed", _missing(results)
     if not results[0].classifies:
         return answer, f"Largest rise above the chord in training{seeds(len(results))}: {spread(train)}"
     detail = f"Largest rise above the chord in training{seeds(len(results))}: {spread(train, 'nats')}"
     return answer, f"{detail}, {percent(errors)}; in test: {spread(test, 'nats')}, {percent(test_errors)}"
+
+
+def within_sampling(r: Interpolation) -> bool:
+    """Whether the error rises by 2 points or more, yet by no more than its sampling error, and the loss does not."""
+    rise, sampling = float(r.barrier_error[0]), float(r.barrier_error_sampling[0])
+    flat = float(r.barrier_loss[0]) <= 1.96 * float(r.barrier_loss_sampling[0])
+    return rise >= CONNECTED and flat and rise <= 1.96 * sampling
 
 
 def listing(result: Interpolation) -> list[str]:

@@ -148,7 +148,7 @@ def _line(r: Asymmetry, v: int) -> str:
     told = [
         f"minimum at {number(float(r.centre[v]))}, log ratio {number(float(r.log_ratio[v]))}",
         f"test {number(float(r.held_out_ratio[v]))} ± {number(float(r.held_out_error[v]))}",
-        f"same sign as w {r.same_sign[v]:.0%}; {share}",
+        (f"same sign as w {r.same_sign[v]:.0%}; " if math.isfinite(r.same_sign[v]) else "") + share,
     ]
     a, b = float(r.symmetric_low[v]), float(r.symmetric_high[v])
     if not math.isnan(a):

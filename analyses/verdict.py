@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from analyses.interpolate import within_sampling
 from analyses.sides import one_valley
 from landscape.report import Finding
 from landscape.statistics.counts import mcnemar
@@ -136,6 +137,9 @@ def barrier(r: Any) -> Remark:
     if not math.isfinite(height):
         return Remark("Whether a barrier lies between them could not be measured", "the loss of an end is not finite")
     one = float(r.barrier_error[0]) < 0.02 if r.classifies else height <= between
+    if r.classifies and within_sampling(r):
+        rise = f"the error rises by {100 * float(r.barrier_error[0]):.3g} points, no more than its sampling error"
+        return Remark("Whether a barrier lies between them is not decided", rise, ("more training examples",))
     text = "No barrier lies between them" if one else f"A barrier of {number(height)} nats lies between them"
     return Remark(
         text,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -81,6 +82,12 @@ class TestSurvival:
     def test_a_median_past_the_budget_is_no_number(self) -> None:
         assert median_ratio(np.full(5, math.inf), np.ones(5))[0] == math.inf
         assert math.isnan(median_ratio(np.full(5, math.inf), np.full(5, math.inf))[1])
+
+    def test_a_ratio_with_a_median_past_the_budget_is_a_bound(self) -> None:
+        late, soon = np.array([50.0, math.inf, math.inf, math.inf]), np.array([3.0, 3.0, 4.0, 5.0])
+        assert re.fullmatch(r"> 20\.0 \[\S+, ∞\]", escape._factor(late, soon, 60))
+        assert re.fullmatch(r"< 0\.0500 \[0, \S+\]", escape._factor(soon, late, 60))
+        assert escape._factor(late, late, 60) == "not known, both are past the budget"
 
 
 class TestWalks:

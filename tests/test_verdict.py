@@ -107,3 +107,21 @@ def test_the_verdict_holds_every_part(
     assert found.answer.count(". ") == 4
     assert found.detail.startswith("How sure: ")
     assert found.detail.endswith("runs from other seeds: this is one pair")
+
+
+def test_a_rise_of_the_error_alone_that_few_examples_explain_decides_nothing(pair: Pair) -> None:
+    found = interpolate.compute(pair.problem, *pair.checkpoints, options=interpolate.Options(points=5))
+    told = {
+        "barrier_error": 0.0425,
+        "barrier_error_sampling": 0.027,
+        "barrier_loss": 0.0,
+        "barrier_loss_sampling": 0.01,
+    }
+    few = replace(found, **{name: np.full(2, value) for name, value in told.items()})
+    assert interpolate.words(few)[0].startswith("Not decided")
+    assert barrier(few).text == "Whether a barrier lies between them is not decided"
+    for name, value in (("barrier_error_sampling", 0.01), ("barrier_loss", 0.3)):
+        sure = replace(few, **{name: np.full(2, value)})
+        assert interpolate.words(sure)[0] == "A barrier: two valleys"
+        assert barrier(sure).text.startswith("A barrier of")
+    assert interpolate.words(few, sure)[0] == "A barrier in 1 of 2 seeds"
