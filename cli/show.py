@@ -62,9 +62,13 @@ def report(
     from analyses.pages import page, read
     from landscape.files import check_target
     from landscape.report import write
+    from landscape.store import is_surface
 
     check_target(out, force, files)
-    write(page([read(path) for path in files], title), out, force)
+    chosen = [path for path in files if not is_surface(path)] or list(files)
+    if not quiet and len(chosen) < len(files):
+        say(f"left out as surface files, no results: {', '.join(str(p) for p in files if p not in chosen)}")
+    write(page([read(path) for path in chosen], title), out, force)
     _told(out, as_json)
 
 

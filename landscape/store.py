@@ -183,6 +183,15 @@ def _read(file: h5py.File, name: str, about: Mapping[str, Any]) -> Array:
     return values
 
 
+def is_surface(path: Path) -> bool:
+    """Whether a file is a surface as tomgoldstein/loss-landscape writes it, and no result."""
+    try:
+        with h5py.File(path, "r") as file:
+            return "xcoordinates" in file and "schema" not in file.attrs
+    except _BROKEN:
+        return False
+
+
 def _open(path: Path) -> h5py.File:
     if not path.is_file():
         raise InputError(f"{path} does not exist" if not path.exists() else f"{path} is a directory", "check the path")
@@ -196,9 +205,8 @@ def _open(path: Path) -> h5py.File:
         file.close()
         _damaged(path, error)
     if schema != SCHEMA.encode():
-        surface = "xcoordinates" in file
         file.close()
-        if surface:
+        if is_surface(path):
             raise InputError(f"{path} is a surface file, no result", "make it one with landscape import-surface")
         what = f"has the schema {schema.decode()}" if isinstance(schema, bytes) and schema else "is HDF5, but no result"
         raise InputError(f"{path} {what}, expected {SCHEMA}", "compute it again with this version")

@@ -75,6 +75,10 @@ def test_export_and_import_give_the_same_plane(run: Command, tmp_path: Path) -> 
     for name in ("x", "y", "loss", "status"):
         assert np.array_equal(getattr(one, name), getattr(other, name), equal_nan=True), name
     assert other.error == pytest.approx(one.error, abs=1e-15, nan_ok=True)
+    done = run("report", first, surface, "--out", tmp_path / "report.html")  # as `report *.h5` takes them
+    assert done.exit_code == 0
+    assert f"left out as surface files, no results: {surface}" in done.stderr
+    assert run("report", surface, "--out", tmp_path / "other.html").exit_code == 3
     with h5py.File(surface, "r") as file:  # as plot_2D.py and scheduler.py read it
         mesh_x, mesh_y = np.meshgrid(file["xcoordinates"][:], file["ycoordinates"][:])
         z = file["train_loss"][:]

@@ -48,9 +48,10 @@ def page(
     ]
     several = f"{graph.seeds} seeds" if graph.seeds > 1 else "one seed"
     apart = ", ".join(f"{key} = {value}" for key, value in graph.overrides.items() if key != "data")
+    about = study.text.rstrip(".")
     return dataclasses.replace(
         rest, title=study.title, findings=(),
-        lead=f"{study.text} Scale {scale.name}, {several}: {scale.text}" + (f" But with {apart}." if apart else ""),
+        lead=f"{about}. Scale {scale.name}, {several}: {scale.text}" + (f" But with {apart}." if apart else ""),
         claims=(*(_row(graph, each, i) for i, each in enumerate(tested)), *own),
         sections=tuple(section for section in sections if section.panels),
         remark=_remark(tested),
