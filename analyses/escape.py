@@ -163,6 +163,7 @@ def compute(
     n, walks = len(problem.train), options.walks
     walker.check(start.name)
     total, found = len(rho) * walks, list[Escape]()
+    risk = RISK if options.check == "sequential" else 0.0
     check = partial(rest.check, total) if rest else None
     if rest and not rest.frame:
         rest.begin({})
@@ -172,7 +173,6 @@ def compute(
             if rest and len(found) in rest.points:
                 found.append(Escape.unpacked(rest.points[len(found)]))
             else:
-                risk = RISK if options.check == "sequential" else 0.0
                 found.append(walker.walk(settings, options.budget, risk, check))
                 if rest:
                     rest.keep(len(found) - 1, found[-1].packed())

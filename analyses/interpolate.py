@@ -164,11 +164,13 @@ def words(*results: Interpolation) -> tuple[str, str]:
         higher = [max(float(r.loss[0, r.alpha == end].item()) for end in (0, 1)) for r in results]
         inside = [float(np.nanmax(r.loss[0, (r.alpha >= 0) & (r.alpha <= 1)])) for r in results]
         connected, unsure = sum(i <= h for i, h in zip(inside, higher, strict=True)), 0
-    answer = "No barrier: one valley" if connected == len(results) else "A barrier: two valleys"
-    if 0 < connected + unsure < len(results):
-        answer = f"A barrier in {len(results) - connected - unsure} of {len(results)} seeds"
-    if connected + unsure == len(results) and unsure:
+    apart = len(results) - connected - unsure
+    if apart:
+        answer = "A barrier: two valleys" if apart == len(results) else f"A barrier in {apart} of {len(results)} seeds"
+    elif unsure:
         answer = "Not decided: the error between them rises by no more than its sampling error"
+    else:
+        answer = "No barrier: one valley"
     if not np.isfinite(train).all():
         return "Not measured: the loss of an end could not be computed", _missing(results)
     if not results[0].classifies:

@@ -7,13 +7,15 @@ through a loader. Order is the order of the arrays: evaluation reads a split fro
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from landscape.errors import UsageError
+
+_SAME = 1e-4
 
 
 @dataclass(frozen=True)
@@ -186,3 +188,24 @@ def channels_last(images: Tensor) -> Tensor:
         convolutions would go on in the order they found.
     """
     return torch.empty_like(images, memory_format=torch.channels_last).copy_(images)
+
+
+def takes_channels_last(network: Callable[[Tensor], object], images: Tensor) -> bool:
+    """Whether a network computes the same in that order; one that asks for strides, as `view` does, may not.
+
+    Args:
+        network: Outputs of images, without randomness.
+        images: A few, shape (B, channel, height, width).
+
+    Returns:
+        True if the outputs are one tensor, and equal to 1e-4 of the largest.
+    """
+    with torch.no_grad():
+        plain = network(images.clone())
+        try:
+            last = network(channels_last(images))
+        except RuntimeError:
+            return False
+    if not isinstance(plain, Tensor) or not isinstance(last, Tensor):
+        return False
+    return torch.allclose(plain, last, rtol=_SAME, atol=_SAME * float(plain.abs().max()))

@@ -218,15 +218,16 @@ class TwiceDifferentiable(TorchFunctionMode):
             called = signature(convolve).bind(*args, **kwargs).arguments
             self._last = None if result is None else (result, result._version, called)
         elif func is nn.functional.batch_norm:
-            result = fixed_batch_norm(*args, **(kwargs | {"behind": self._behind(*args, **kwargs)}))
+            result = fixed_batch_norm(
+                *args, **(kwargs | {"behind": self._behind(kwargs["input"] if "input" in kwargs else args[0])})
+            )
             self._last = None
         elif func is torch._weight_norm:
             result = weight_norm(*args, **kwargs)
         return func(*args, **kwargs) if result is None else result
 
-    def _behind(self, input: Tensor, *args: Any, **kwargs: Any) -> dict[str, Any] | None:
+    def _behind(self, input: Tensor) -> dict[str, Any] | None:
         """How the convolution was called that made this input, if nothing has changed it since."""
-        del args, kwargs
         if self._last is None or self._last[0] is not input or self._last[1] != input._version:
             return None
         return self._last[2]
