@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from landscape.result import arrays
-from landscape.shift import Profile
+from landscape.profile import Profile
+from landscape.result import Array, arrays
 from landscape.theorem import HOLDS, VERDICTS
 from landscape.training.methods import labels
 from landscape.valley import OK, STATUS
@@ -18,7 +18,7 @@ from landscape.wording import number, spread
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-    from analyses.shift import Shift
+    from landscape.bias import Shift
     from landscape.report import Table
 
 
@@ -41,8 +41,8 @@ def words(*results: Shift) -> tuple[str, str]:
     if not known:
         answer = f"No prediction: the last steps of {sam} were not SAM's (--rho gives a ρ)"
     elif not spoken:
-        largest = [float(r.c) for r in known if not math.isnan(float(r.c))]
-        most = f"the largest c is {spread(largest)}" if largest else "no r and ζ make it a valley"
+        strongest = [float(r.c) for r in known if not math.isnan(float(r.c))]
+        most = f"the largest c is {spread(strongest)}" if strongest else "no r and ζ make it a valley"
         answer = f"Theorem 3.3.2 is silent: no r > ρ and ζ have c ≥ 1; {most}"
     else:
         inside = sum(bool(r.bias_low <= r.displacement < r.bias_high) for r in spoken)
@@ -56,7 +56,10 @@ def words(*results: Shift) -> tuple[str, str]:
         told += [f"SAM's loss on this line alone has its minimum at {spread(minima)}"] if minima else []
     told.append(f"test loss fits best when shifted by {spread([float(r.shift) for r in measured])}")
     gaps = [float(r.gap) for r in measured]
-    told.append(f"leaving a gap of {spread(gaps)} nats")
+    least, largest = min(float(r.gap_low) for r in measured), max(float(r.gap_high) for r in measured)
+    told.append(
+        f"leaving a gap of {spread(gaps)} nats ({number(least)} to {number(largest)} given the error between points)"
+    )
     return answer, f"{', '.join(told)}. {_bound_words(measured)}"
 
 
@@ -64,13 +67,15 @@ def _bound_words(results: Sequence[Shift]) -> str:
     """The bound of theorem 3.3.3 beside the measured gain, and how many assumptions hold."""
     gain = f"measured gain in test loss {spread([float(r.gain) for r in results])} nats"
     bounds = [float(r.bound) for r in results if not math.isnan(float(r.bound))]
+    least = [float(r.bound_low) for r in results if not math.isnan(float(r.bound_low))]
     claimed = [bool((r.holds == HOLDS).sum() >= len(r.holds) - 1) for r in results]
     first = results[0]
     count = f"{int((first.holds == HOLDS).sum())} of {len(first.holds)} assumptions hold"
     if not bounds:
         return f"Theorem 3.3.3 gives no bound ({count}); {gain}"
     may = "promises" if all(claimed) else "would promise"
-    return f"Theorem 3.3.3 {may} {spread(bounds)} nats or more ({count}); {gain}"
+    sure = f", {spread(least)} with all errors against it" if least else ""
+    return f"Theorem 3.3.3 {may} {spread(bounds)} nats or more{sure} ({count}); {gain}"
 
 
 def listing(result: Shift) -> list[str]:
@@ -85,7 +90,7 @@ CAPTION = (
     "Above: training loss, and test loss moved vertically so that both minima are level, around the training loss's "
     "minimum (0); the diamond is the second checkpoint, the band the interval where theorem 3.3.2 expects it, the "
     "dashed line the minimum of SAM's loss on this line. Below: the gap that is left between both when the test loss "
-    "is shifted by δ, its smallest value marked."
+    "is shifted by δ, its smallest value marked; the band is what it may be, given the error between measured points."
 )
 
 
@@ -99,12 +104,15 @@ def figure(*results: Shift) -> Figure:
     for run, r in enumerate(results):
         if r.status != OK:
             continue
-        profile = Profile(r.offset, r.train, r.test)
         _losses(drawn, r, shown=run == 0)
+        if math.isnan(float(r.gap)):
+            continue
+        profile = Profile(r.offset, r.train, r.test)
         reach = 0.98 * (min(-r.offset[0], r.offset[-1]) - float(r.reach))
         around = min(reach, 4 * max(abs(float(r.shift)), abs(float(r.displacement))))
         places = np.linspace(-around, around, 121)
         gaps = [profile.gap(float(x), float(r.reach)) for x in places]
+        _band(drawn, places, np.array([profile.bounds(float(x), float(r.reach)) for x in places]))
         drawn.add_scatter(
             x=places, y=gaps, mode="lines", name="shift gap", showlegend=False, line=mark(0).line(2), row=2, col=1
         )
@@ -120,6 +128,16 @@ def figure(*results: Shift) -> Figure:
             drawn.add_vline(x=float(r.line_minimum), line={"color": NEUTRAL, "dash": "dash", "width": 1}, row=1, col=1)
     layout(drawn, ("ℓ − ℓ₀ (units of θ)", "δ (units of θ)"), ("above minimum (nats)", "shift gap ξ (nats)"), height=620)
     return drawn
+
+
+def _band(drawn: Figure, places: Array, bounds: Array) -> None:
+    """What the gap may be at each shift, bounds of shape (T, 2)."""
+    from landscape.style import mark
+
+    drawn.add_scatter(
+        x=np.concatenate([places, places[::-1]]), y=np.concatenate([bounds[:, 1], bounds[::-1, 0]]), fill="toself",
+        mode="none", fillcolor=mark(0).color, opacity=0.2, showlegend=False, hoverinfo="skip", row=2, col=1,
+    )  # fmt: skip
 
 
 def _losses(drawn: Figure, r: Shift, shown: bool) -> None:

@@ -69,7 +69,7 @@ class Distance:
         disagreement: Part of the examples that i and j classify differently, shape (M, M, 2): train, test.
         variation: Mean total variation of the class probabilities, shape (M, M, 2); NaN for regressions.
         cka: Linear CKA of the features that the last linear layer reads, test data, shape (M, M); NaN where the
-            network has no such layer or its features do not vary.
+            network has no such layer, nothing that is trained comes before it, or its features do not vary.
         barrier_loss: Largest rise of the loss above the chord, shape (M, M, 2); NaN where it was not measured.
         barrier_error: Largest rise of the error likewise.
     """

@@ -13,15 +13,18 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from analyses.bias import CAPTION, figure, listing, table, words
+from landscape.bias import Shift
 from landscape.errors import UsageError
 from landscape.options import option
-from landscape.result import Array, arrays, quantity
-from landscape.shift import Profile, bias_interval, generalization_bound, sam_minimum
+from landscape.profile import UNKNOWN as NO_GAP
+from landscape.profile import Gap, Profile, explore
+from landscape.result import arrays
+from landscape.shift import bias_interval, generalization_bound, sam_minimum
 from landscape.theorem import ASSUMPTIONS, UNKNOWN, assumptions
 from landscape.training.methods import labels
 from landscape.types import Progress, Work, quiet
@@ -54,7 +57,11 @@ class Options:
     )
     rise: float = option(0.5, "mean rise of the loss on both sides that sets r, in nats", low=1e-9)
     radius: float = option(0.0, "r in units of theta; 0 finds it from --rise", low=0.0)
-    points: int = option(24, "points of the losses on each side", low=8)
+    points: int = option(8, "points of the losses on each side to begin with", low=4)
+    most: int = option(120, "most points of the losses, more being added where the shift gap is least certain", low=17)
+    tolerance: float = option(
+        0.01, "error of the shift gap that ends the refinement, in parts of the training loss's rise within R", low=1e-6
+    )
     neighbours: int = option(5, "points around the minimum where the asymmetry is tested again", low=0)
     batchnorm: str = option(
         "recalibrate",
@@ -63,75 +70,6 @@ class Options:
     )
     seed: int = option(0, "seed of --neighbours", low=0)
     batch_size: int = option(500, "examples in a forward pass; BatchNorm statistics are those of a pass", low=2)
-
-
-@dataclass(frozen=True)
-class Shift:
-    """The line from a checkpoint to SAM's, its losses, and what theorems 3.3.2 and 3.3.3 say of it.
-
-    Attributes:
-        names: Labels of both checkpoints.
-        methods: Their training methods.
-        batchnorm: The rule for BatchNorm statistics.
-        assumptions: What the theorems suppose, with the number that was measured.
-        status: See `landscape.valley.STATUS`.
-        rho: ρ; NaN where the second checkpoint's last steps were not SAM's and none was given.
-        centre: ℓ₀, minimum of the training loss along the line, from the first checkpoint.
-        radius: r of the strongest asymmetry on the map whose r is above ρ.
-        zeta: Its ζ.
-        p: Its p*.
-        c: Its c*.
-        c_low: What c* exceeds given rounding.
-        displacement: Where the second checkpoint sits, from the minimum.
-        bias_low: Lower end of theorem 3.3.2's interval; NaN for c < 1.
-        bias_high: Its upper end.
-        line_minimum: Minimum of max |ε| ≤ ρ of L(ℓ + ε) on this very line.
-        reach: R, where the gap is taken: (c − 1)/(c + 1) ρ, or where the theorem is silent the displacement.
-        shift: δ that leaves the smallest gap between test and training loss.
-        minima_shift: Minimum of the test loss minus that of the training loss on the line.
-        gap: ξ, the (δ, R)-shift gap at that δ.
-        gap_error: Error of the interpolation between points that is in ξ.
-        bound: Theorem 3.3.3's lower bound of the gain in population loss; NaN for c ≤ 1.
-        gain: Test loss at the line's minimum minus that at the second checkpoint.
-        gain_error: Its standard error over test examples.
-        holds: Whether each assumption holds (1), fails (0), was not measured (−1) or does not apply (−2), shape (A,).
-        number: The number behind it, shape (A,).
-        offset: ℓ − ℓ₀, shape (P,).
-        train: Training loss there, shape (P,).
-        test: Test loss there, shape (P,).
-    """
-
-    labelled: ClassVar[Mapping[str, str]] = {"assumption": "assumptions"}
-
-    names: tuple[str, ...]
-    methods: tuple[str, ...]
-    batchnorm: str
-    assumptions: tuple[str, ...]
-    status: Array = quantity("1", "0 measured, else see the documentation")
-    rho: Array = quantity("theta", "radius of SAM's ball")
-    centre: Array = quantity("theta", "minimum along the line, from the first checkpoint")
-    radius: Array = quantity("theta", "outer radius of the asymmetry")
-    zeta: Array = quantity("theta", "inner radius of the asymmetry")
-    p: Array = quantity("nats / theta", "largest slope of the flat side")
-    c: Array = quantity("1", "largest c of the direction")
-    c_low: Array = quantity("1", "its lower bound")
-    displacement: Array = quantity("theta", "second checkpoint, from the minimum")
-    bias_low: Array = quantity("theta", "lower end of the predicted bias")
-    bias_high: Array = quantity("theta", "upper end of the predicted bias")
-    line_minimum: Array = quantity("theta", "minimum of SAM's loss on this line")
-    reach: Array = quantity("theta", "radius of the shift gap")
-    shift: Array = quantity("theta", "shift with the smallest gap")
-    minima_shift: Array = quantity("theta", "test minimum minus training minimum")
-    gap: Array = quantity("nats", "shift gap")
-    gap_error: Array = quantity("nats", "interpolation error of the gap")
-    bound: Array = quantity("nats", "predicted gain in population loss, at least")
-    gain: Array = quantity("nats", "measured gain in test loss")
-    gain_error: Array = quantity("nats", "standard error of the gain")
-    holds: Array = quantity("1", "1 holds, 0 fails, -1 not measured, -2 does not apply", "assumption")
-    number: Array = quantity("1", "number behind it, its unit in the name", "assumption")
-    offset: Array = quantity("theta", "distance from the minimum along the line", "point")
-    train: Array = quantity("nats", "training loss", "point")
-    test: Array = quantity("nats", "test loss", "point")
 
 
 Result = Shift
@@ -186,7 +124,7 @@ def compute(
     values = dict.fromkeys(_single(), math.nan) | {
         "status": valley.status, "rho": rho, "centre": valley.centre, "displacement": distance - valley.centre
     }  # fmt: skip
-    profile = Profile(*(np.full(2, np.nan) for _ in range(3)))
+    profile = Profile(*(np.empty(0) for _ in range(3)))
     told = [(UNKNOWN, math.nan)] * len(ASSUMPTIONS)
     if valley.status == OK:
         progress(1, 4, "slopes on both sides")
@@ -197,11 +135,11 @@ def compute(
         slopes = Slopes(line, valley.centre, [part * valley.radius for part in parts], noise)
         strong = strongest(slopes, probes, ZETA, rho)
         progress(2, 4, "losses on the line")
-        predicted, profile = _predict(line, valley, strong, rho, distance, options)
+        predicted, profile, gap = _predict(line, valley, strong, rho, distance, options)
         values |= predicted
         progress(3, 4, "neighbourhood")
         near = _nearby(line, valley, strong, values, options, noise)
-        told = assumptions(strong, rho, valley.centre, values["shift"], values["gap"], near)
+        told = assumptions(strong, rho, valley.centre, gap, near)
     progress(4, 4, here.name)
     return Shift(
         names=(here.name, there.name),
@@ -231,44 +169,54 @@ def _rho(checkpoint: Checkpoint) -> float:
 
 def _predict(
     line: Ray, valley: Valley, strong: Asymmetric, rho: float, distance: float, options: Options
-) -> tuple[dict[str, float], Profile]:
+) -> tuple[dict[str, float], Profile, Gap]:
     """What the theorems say of the line with this asymmetry, beside what is measured."""
     c, p = strong.sides.c, strong.sides.ahead.high
     displacement = distance - valley.centre
     low, high = bias_interval(c, rho)
     reach = low if low > 0 else min(abs(displacement), valley.radius / 2)
-    profile = _profile(line, valley, 3 * max(reach, abs(displacement)), options.points)
-    shift, gap = profile.best_shift(reach)
+    profile, gap = _profile(line, valley, reach, abs(displacement), options)
     held = line.held_out([valley.centre, distance])
     gain = held[0] - held[1]
-    return {
-        "radius": strong.radius,
-        "zeta": strong.zeta,
-        "p": p,
-        "c": c,
-        "c_low": strong.sides.c_low,
-        "bias_low": low,
-        "bias_high": high,
-        "line_minimum": math.nan if math.isnan(rho) else sam_minimum(lambda x: line.loss(valley.centre + x), rho),
-        "reach": reach,
-        "shift": shift,
-        "minima_shift": profile.minima[1] - profile.minima[0],
-        "gap": gap,
-        "gap_error": profile.error,
-        "bound": generalization_bound(c, p, rho, gap) if c > 1 else math.nan,
-        "gain": float(gain.mean()),
-        "gain_error": float(gain.std(ddof=1)) / math.sqrt(len(gain)),
-    }, profile
+    return (
+        {
+            "radius": strong.radius,
+            "zeta": strong.zeta,
+            "p": p,
+            "c": c,
+            "c_low": strong.sides.c_low,
+            "bias_low": low,
+            "bias_high": high,
+            "line_minimum": math.nan if math.isnan(rho) else sam_minimum(lambda x: line.loss(valley.centre + x), rho),
+            "reach": reach,
+            "shift": gap.shift,
+            "shift_low": gap.shift_low,
+            "shift_high": gap.shift_high,
+            "minima_shift": math.nan if gap is NO_GAP else profile.minima[1] - profile.minima[0],
+            "gap": gap.gap,
+            "gap_low": gap.low,
+            "gap_high": gap.high,
+            "bound": generalization_bound(c, p, rho, gap.gap) if c > 1 else math.nan,
+            "bound_low": generalization_bound(strong.sides.c_low, p, rho, gap.high) if c > 1 else math.nan,
+            "gain": float(gain.mean()),
+            "gain_error": float(gain.std(ddof=1)) / math.sqrt(len(gain)),
+        },
+        profile,
+        gap,
+    )
 
 
-def _profile(line: Ray, valley: Valley, near: float, points: int) -> Profile:
-    """Both losses on the line: half of the points evenly to r, half of them densely around the minimum."""
-    near, r = min(near, valley.radius), valley.radius
-    sides = [np.linspace(-reach, reach, points + 1 + points % 2) for reach in (near, r)]
-    offset = np.unique(np.round(np.concatenate([*sides, [0.0]]) / r, 9)) * r
-    places = (valley.centre + offset).tolist()
-    test = np.array([float(line.held_out([x])[0].mean()) for x in places])
-    return Profile(offset, np.array([line.loss(x) for x in places]), test)
+def _profile(line: Ray, valley: Valley, reach: float, near: float, options: Options) -> tuple[Profile, Gap]:
+    """Both losses on the line, first evenly to r and evenly around the minimum, then where the gap asks for them."""
+    far = max(valley.radius, 3 * reach)
+    sides = [np.linspace(-end, end, 2 * options.points + 1) for end in (min(3 * max(reach, near), far), far)]
+    start = np.unique(np.round(np.concatenate(sides) / far, 9)) * far
+
+    def losses(offset: float) -> tuple[float, float]:
+        place = valley.centre + offset
+        return line.loss(place), float(line.held_out([place])[0].mean())
+
+    return explore(losses, start, reach, options.tolerance, max(options.most, len(start)))
 
 
 def _nearby(
@@ -291,8 +239,8 @@ def work(options: Options, checkpoints: int) -> Work:
     """Passes over the data: about 75 slopes for the asymmetry, two losses at each point, slopes nearby."""
     del checkpoints
     slopes = 75 + 8 * options.neighbours
-    points = 2 * options.points + 3
-    text = f"about {slopes} slopes and {points} points on the line"
+    points = max(options.most, 4 * options.points)
+    text = f"about {slopes} slopes and at most {points} points on the line"
     return Work(text, train=3 * slopes + 60 + 2 * points, test=points + 2, vectors=8)
 
 

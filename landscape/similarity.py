@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from landscape.batchnorm import mode
+from landscape.batchnorm import frozen_statistics, mode
 from landscape.result import Array
 from landscape.split import Split
 from landscape.surface import Surface
@@ -164,17 +164,26 @@ def outputs_and_features(model: nn.Module, split: Split, batch_size: int) -> tup
 
     Returns:
         Outputs, shape (N, ...), on the device, and penultimate features, shape (N, P); None where no linear layer
-        runs, or the last one does not read one vector or more for each example.
+        runs, the last one does not read one vector or more for each example, or nothing that is trained comes before
+        it: then it reads the data, which tell nothing of the network.
     """
     dtype = next(model.parameters()).dtype
     outputs, features = [], []
+    trained = _is_trained(model, split.batch(0, 2, dtype)[0])
     with mode(model, training=False), _last_linear(model) as read:
         for inputs, _ in split.batches(batch_size, dtype):
             read.clear()
             outputs.append(model(inputs))
             features += [x.flatten(1) for x in read if x.dim() > 1 and len(x) == len(inputs)]
-    whole = sum(map(len, features)) == len(split)
+    whole = trained and sum(map(len, features)) == len(split)
     return torch.cat(outputs), torch.cat(features) if whole else None
+
+
+def _is_trained(model: nn.Module, inputs: Tensor) -> bool:
+    """Whether what the last linear layer reads depends on a trainable parameter."""
+    with torch.enable_grad(), mode(model, training=False), frozen_statistics(model), _last_linear(model) as read:
+        model(inputs)
+    return bool(read) and read[0].requires_grad
 
 
 @contextlib.contextmanager
@@ -190,7 +199,7 @@ def _last_linear(model: nn.Module) -> Iterator[list[Tensor]]:
     read: list[Tensor] = []
 
     def note(module: nn.Module, inputs: tuple[Any, ...]) -> None:
-        read[:] = [inputs[0].detach()]
+        read[:] = [inputs[0]]
 
     hooks = [m.register_forward_pre_hook(note) for m in model.modules() if isinstance(m, nn.Linear)]
     try:

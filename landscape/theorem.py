@@ -10,10 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from landscape.asymmetric import Sides, Slopes
+from landscape.profile import Gap
 from landscape.shift import rho_range
 
-SILENT, UNKNOWN, FAILS, HOLDS = -2, -1, 0, 1
-VERDICTS = {SILENT: "does not apply", UNKNOWN: "not measured", FAILS: "fails", HOLDS: "holds"}
+OPEN, SILENT, UNKNOWN, FAILS, HOLDS = -3, -2, -1, 0, 1
+VERDICTS = {
+    OPEN: "not decided", SILENT: "does not apply", UNKNOWN: "not measured", FAILS: "fails", HOLDS: "holds"
+}  # fmt: skip
 ASSUMPTIONS = (
     "the training loss has a minimum on the line, at (θ)",
     "definition 2.3.1 with c > 1 and r > ρ: c is",
@@ -63,37 +66,50 @@ def strongest(slopes: Slopes, radii: Sequence[float], zeta: Sequence[float], rho
     return max(found, key=lambda one: -math.inf if math.isnan(one.sides.c_low) else one.sides.c_low)
 
 
-def assumptions(
-    strong: Asymmetric, rho: float, centre: float, shift: float, gap: float, near: float
-) -> list[tuple[int, float]]:
+def assumptions(strong: Asymmetric, rho: float, centre: float, gap: Gap, near: float) -> list[tuple[int, float]]:
     """Hold each of `ASSUMPTIONS` against what was measured.
+
+    One that holds for some values within the errors of c, ξ and δ and fails for others is not decided.
 
     Args:
         strong: The asymmetry the theorems are applied to.
         rho: ρ; NaN if not known.
         centre: Where the minimum on the line is.
-        shift: δ along u.
-        gap: ξ.
+        gap: δ along u, and ξ.
         near: Part of the neighbouring points where u is asymmetric; NaN if not measured.
 
     Returns:
         (one of `VERDICTS`, number) for each.
     """
-    c, c_low = strong.sides.c, strong.sides.c_low
-    asymmetric = c_low > 1 and strong.radius > rho
-    low, high = rho_range(c, strong.sides.ahead.high, gap, strong.radius, abs(shift))
-    ranged = asymmetric and not math.isnan(low) and not math.isnan(rho)
+    r, c, c_low, p = strong.radius, strong.sides.c, strong.sides.c_low, strong.sides.ahead.high
+    wide = r > rho
+    asymmetric = c_low > 1 and wide
+    small, large = _sizes(gap)
+    known = not math.isnan(small)
+    ranged = asymmetric and known and not math.isnan(rho)
+    places = [small, large, *([r / 2] if small < r / 2 < large else [])]  # the upper end of ρ is largest at r/2
+    lows = [rho_range(c, p, xi, r, small)[0] for xi in (gap.low, gap.gap, gap.high)]
+    highs = [rho_range(c, p, gap.gap, r, size)[1] for size in places]
+    high = rho_range(c, p, gap.gap, r, abs(gap.shift))[1]
+    inside = _told(strong.zeta <= small and large <= r, strong.zeta <= large and small <= r)
     return [
         (HOLDS, centre),
-        (UNKNOWN if math.isnan(rho) else _told(asymmetric), c),
-        (_told(strong.nearest.c_low > 1) if asymmetric else SILENT, strong.nearest.c),
-        (_told(strong.zeta <= abs(shift) <= strong.radius), shift),
+        (UNKNOWN if math.isnan(rho) else _told(asymmetric, c > 1 and wide), c),
+        (_told(strong.nearest.c_low > 1, strong.nearest.c > 1) if asymmetric else SILENT, strong.nearest.c),
+        (inside if known else UNKNOWN, gap.shift),
         (UNKNOWN, math.nan),
         (UNKNOWN if math.isnan(near) else _told(near == 1), near),
-        (_told(rho > low) if ranged else SILENT, low),
-        (_told(rho < high) if ranged else SILENT, high),
+        (_told(rho > lows[2], rho > lows[0]) if ranged else SILENT, lows[1]),
+        (_told(rho < min(highs), rho < max(highs)) if ranged else SILENT, high),
     ]
 
 
-def _told(holds: bool) -> int:
-    return HOLDS if holds else FAILS
+def _sizes(gap: Gap) -> tuple[float, float]:
+    """Smallest and largest size that the shift may have; NaN where it is not known."""
+    low, high = sorted((abs(gap.shift_low), abs(gap.shift_high)))
+    return (0.0 if gap.shift_low <= 0 <= gap.shift_high else low), high
+
+
+def _told(surely: bool, maybe: bool = False) -> int:
+    """Whether something holds that surely does, or may do."""
+    return HOLDS if surely else OPEN if maybe else FAILS

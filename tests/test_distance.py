@@ -109,6 +109,16 @@ def test_features_are_what_the_last_linear_layer_reads_and_none_without_one() ->
     assert outputs_and_features(nn.Sequential(nn.Conv2d(1, 2, 4), nn.Flatten()).double(), images, 7)[1] is None
 
 
+def test_data_are_no_features_of_a_network() -> None:
+    split = Split(normal(30, 1, 2, 2), torch.arange(30) % 2)
+    one_layer = nn.Sequential(nn.Flatten(), nn.Linear(4, 2)).double()
+    assert outputs_and_features(one_layer, split, 7)[1] is None
+    frozen = nn.Sequential(nn.Flatten(), nn.Linear(4, 6).requires_grad_(False), nn.Tanh(), nn.Linear(6, 2)).double()
+    assert outputs_and_features(frozen, split, 7)[1] is None
+    frozen[1].bias.requires_grad_(True)
+    assert outputs_and_features(frozen, split, 7)[1] is not None
+
+
 def test_the_matrix_holds_each_measure_of_each_pair(pair: Pair) -> None:
     found = distance.compute(pair.problem, *pair.checkpoints, options=distance.Options(barrier=3))
     a, b = pair.checkpoints
