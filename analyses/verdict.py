@@ -8,13 +8,14 @@ images says so. All of it is about these two networks; what holds for their meth
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from analyses.interpolate import within_sampling
+from analyses.pairs import strangers
 from analyses.sides import one_valley
 from landscape.report import Finding
 from landscape.statistics.counts import mcnemar
@@ -49,14 +50,21 @@ def verdict(found: Mapping[str, Any]) -> Finding:
     """Put the answers about one pair together.
 
     Args:
-        found: Results of the analyses by name, all of the same two checkpoints in one order; "asymmetry",
-            "hessian", "interpolate" and "evaluate" are used, where they are there.
+        found: Results of the analyses by name, all of the same two checkpoints in one order; "distance", "asymmetry",
+            "hessian", "sharpness", "interpolate" and "evaluate" are used, where they are there.
 
     Returns:
         The verdict in a few sentences; below it how sure each is and what would change it.
     """
-    makers = {"asymmetry": side, "hessian": sharper, "interpolate": barrier, "evaluate": better}
-    remarks = {name: make(found[name]) for name, make in makers.items() if name in found}
+    makers: dict[str, Callable[[Any], Remark | None]] = {
+        "distance": strange,
+        "asymmetry": side,
+        "hessian": lambda r: sharper(r, found.get("sharpness")),
+        "interpolate": barrier,
+        "evaluate": better,
+    }
+    made = {name: make(found[name]) for name, make in makers.items() if name in found}
+    remarks = {name: remark for name, remark in made.items() if remark}
     sentences = [remark.text for remark in remarks.values()]
     if "hessian" in remarks and "evaluate" in remarks:
         sentences.append(explained(remarks["hessian"], remarks["evaluate"]))
@@ -65,6 +73,14 @@ def verdict(found: Mapping[str, Any]) -> Finding:
     unsettled.append("runs from other seeds: this is one pair")
     detail = [f"How sure: {'; '.join(sure)}", f"What would change it: {'; '.join(unsettled)}"]
     return Finding(QUESTION, ". ".join(s[0].upper() + s[1:] for s in sentences), "\n".join(detail))
+
+
+def strange(r: Any) -> Remark | None:
+    """That the two may number their units differently; nothing where they share a stem or were aligned."""
+    if not strangers(r):
+        return None
+    text = "They share no known stem: what lies between them may mostly show how their units are numbered"
+    return Remark(text, "no step of their training is known to be common", ("a renumbering (landscape align)",))
 
 
 def side(r: Any) -> Remark:
@@ -112,23 +128,52 @@ def _against(r: Any, ratio: float, clear: bool) -> list[str]:
     return found
 
 
-def sharper(r: Any) -> Remark:
-    """Which network has the larger top eigenvalue, where the intervals lie apart."""
+def sharper(r: Any, rises: Any | None = None) -> Remark:
+    """Which network has the larger top eigenvalue, where the intervals lie apart, and whether scale-free forms agree.
+
+    Args:
+        r: Eigenvalues of both.
+        rises: Sharpness of both in balls, or None.
+
+    Returns:
+        The remark.
+    """
     a, b = labels(r.names, r.methods)
     low, high, value = (np.asarray(getattr(r, key))[:, 0] for key in ("interval_low", "interval_high", "eigenvalue"))
     if high[1] < low[0] or high[0] < low[1]:
         flat = int(high[1] < low[0])
         least, most = low[1 - flat] / high[flat], high[1 - flat] / max(low[flat], 1e-300)
         factor = float(value[1 - flat] / value[flat])
+        agree, against = _scale_free(rises, flat)
         return Remark(
             f"{(a, b)[flat]} is {number(factor)} times flatter in λ₁ than {(a, b)[1 - flat]}",
-            f"the intervals of λ₁ lie apart, ratio in [{number(float(least))}, {number(float(most))}]",
-            ("a measure of sharpness that no rescaling of the weights changes (landscape sharpness)",),
+            f"the intervals of λ₁ lie apart, ratio in [{number(float(least))}, {number(float(most))}]{agree}",
+            against,
             -1 if flat else 1,
         )
     return Remark(
         f"{a} and {b} are not told apart by λ₁", "the intervals of λ₁ overlap", ("a smaller tolerance (hessian --tol)",)
     )
+
+
+def _scale_free(rises: Any | None, flat: int) -> tuple[str, tuple[str, ...]]:
+    """Whether the forms that no rescaling of the weights changes order the two as λ₁ does: what agrees, what does not.
+
+    Args:
+        rises: Sharpness of both in balls, or None.
+        flat: Which of the two is the flatter one.
+
+    Returns:
+        Words for what it rests on, and for what speaks against it.
+    """
+    if rises is None:
+        return "", ("a measure of sharpness that no rescaling of the weights changes (landscape sharpness)",)
+    worst = np.asarray(rises.adaptive_worst)  # (M, A, Q)
+    same = worst[flat] < worst[1 - flat]
+    forms = f"{' and '.join(rises.metrics)} sharpness, which no rescaling of the weights changes"
+    if same.all():
+        return f"; {forms}, orders them so at every radius", ()
+    return "", (f"{forms}: it orders them so in {int(same.sum())} of {same.size} cases",)
 
 
 def barrier(r: Any) -> Remark:

@@ -13,7 +13,7 @@ What is in the directory already is not made again.
 
     python benchmarks/valleys.py [SPEC ...] --out DIR [--seeds N] [--epochs N] [--write docs/valleys.md]
 
-    SPEC, for instance 'fashion-mnist:DIR/resnet8-w4?train_size=2000'; by default digits/resnet8 and digits/mlp
+    SPEC, for instance 'fashion-mnist:DIR/resnet8-w4?train_size=2000'; by default three networks on the digits
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ from landscape.types import Setting
 from landscape.wording import number
 
 CLAIM, CONTROL = -1.0, 0.5
+DIGITS = ["digits/resnet8", "digits/mlp", "digits/mlp-256-256"]
 PAIRS = {"sgd-sam": "SGD→SAM − SGD", "sgd-other": "SGD′ − SGD"}
 LINES = {
     ("sgd", "sgd-sam"): "SGD | SGD→SAM, as in the thesis's Figure 5.1",
@@ -50,6 +51,7 @@ LINES = {
     ("sgd", "sgd-other"): "the control, SGD | SGD′",
 }
 _OTHER = 1000  # added to the seed of SGD′, once for each order
+_FOUND = "Found: "
 _HEAD = """\
 # Asymmetric valleys
 
@@ -231,6 +233,29 @@ def verdict(found: dict[str, list[list[Asymmetry]]]) -> str:
     )
 
 
+def told(found: dict[str, list[list[Asymmetry]]]) -> str:
+    """One sentence: claim and control, seed by seed, first rule."""
+    claimed, decayed = (over(found["sgd-sam"], key, 0).ravel() for key in ("log_ratio", "decayed_log_ratio"))
+    control = over(found["sgd-other"], "log_ratio", 0)  # (seeds, orders)
+    n, means = len(claimed), control.mean(axis=1)
+    strict = sum(bool((flat_side(r, 0)[1] >= 1).any()) for (r,) in found["sgd-sam"])
+    return (
+        f"the valley is flatter toward SGD→SAM in {(claimed < 0).sum()} of {n} seeds, by a factor of e or more in "
+        f"{(claimed <= CLAIM).sum()} ({(decayed <= CLAIM).sum()} with weight decay), mean log ratio "
+        f"{decimal(claimed.mean())}; the control is within ±{CONTROL:g} in {(abs(means) <= CONTROL).sum()} of {n} as a "
+        f"mean over {control.shape[1]} orders, in {(abs(control) <= CONTROL).sum()} of {control.size} single ones; "
+        f"asymmetric by definition 2.3.1 with c ≥ 1: {strict} of {n}"
+    )
+
+
+def summary(page: Path) -> str:
+    """What was found on every problem of the page."""
+    lines = page.read_text(encoding="utf-8").splitlines()
+    problems = [line.removeprefix("## ") for line in lines if line.startswith("## ")]
+    sentences = [line.removeprefix(_FOUND) for line in lines if line.startswith(_FOUND)]
+    return "\n".join(f"- **{name}**: {text}" for name, text in zip(problems, sentences, strict=True))
+
+
 def short(spec: str) -> str:
     """A spec without its directory."""
     kind, _, place = spec.partition(":")
@@ -255,7 +280,7 @@ def study(spec: str, arguments: argparse.Namespace, device: str) -> str:
         name: [[s.result for s in group] for group in groups] for name, groups in stored.items()
     }
     head = f"## {short(spec)}\n\n{arguments.seeds} seeds; {hardware(device)}."
-    text = f"{head}\n\n{table(found)}\n\n{verdict(found)}\n\n{seeds_table(found)}"
+    text = f"{head}\n\n{_FOUND}{told(found)}.\n\n{table(found)}\n\n{verdict(found)}\n\n{seeds_table(found)}"
     if not arguments.lines:
         return text
     stem = (arguments.write or directory / "valleys").with_suffix("")
@@ -267,7 +292,9 @@ def study(spec: str, arguments: argparse.Namespace, device: str) -> str:
 def main() -> None:
     """Train, measure, print, and write if asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("specs", nargs="*", default=["digits/resnet8", "digits/mlp"], metavar="SPEC")
+    parser.add_argument(
+        "specs", nargs="*", default=["digits/resnet8", "digits/mlp", "digits/mlp-256-256"], metavar="SPEC"
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where checkpoints and results go")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--controls", type=int, default=5, help="orders of SGD′ for each seed")
@@ -286,7 +313,9 @@ def main() -> None:
         if arguments.write:
             if not arguments.write.exists():
                 arguments.write.write_text(f"{_HEAD}\n{(__doc__ or '').split(chr(10) * 2)[1]}\n", encoding="utf-8")
+                write("valleys found", "", arguments.write)
             write(f"{short(spec)} valleys", text, arguments.write)
+            write("valleys found", summary(arguments.write), arguments.write)
 
 
 if __name__ == "__main__":

@@ -9,8 +9,8 @@ import pytest
 from conftest import Pair
 from scipy.stats import binom
 
-from analyses import asymmetry, evaluate, hessian, interpolate
-from analyses.verdict import barrier, better, explained, sharper, side, verdict
+from analyses import asymmetry, distance, evaluate, hessian, interpolate, sharpness
+from analyses.verdict import barrier, better, explained, sharper, side, strange, verdict
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +79,30 @@ def test_sharper_is_said_where_intervals_lie_apart(curved: hessian.Result) -> No
     wide = replace(curved, interval_high=curved.eigenvalue + 9)
     assert "not told apart" in sharper(wide).text
     assert sharper(wide).sign == 0
+
+
+def test_scale_free_forms_support_the_eigenvalue_or_speak_against_it(pair: Pair, curved: hessian.Result) -> None:
+    options = sharpness.Options(radii="0.05", boxes="0.001", relative="0.003,0.01", steps=2, restarts=0, pairs=2, m=0)
+    rises = sharpness.compute(pair.problem, *pair.checkpoints, options=options)
+    flatter = np.array([3.0, 1.0])[:, None, None] * np.ones_like(rises.adaptive_worst)
+    agree = sharper(curved, replace(rises, adaptive_worst=flatter))
+    assert "orders them so at every radius" in agree.sure
+    assert agree.open == ()
+    mixed = flatter.copy()
+    mixed[:, 0, 0] = mixed[::-1, 0, 0]
+    against = sharper(curved, replace(rises, adaptive_worst=mixed))
+    assert "every radius" not in against.sure
+    assert f"in {mixed[0].size - 1} of {mixed[0].size} cases" in against.open[0]
+    assert "landscape sharpness" in sharper(curved).open[0]
+
+
+def test_a_pair_without_a_common_stem_is_warned_of(pair: Pair) -> None:
+    apart = distance.compute(pair.problem, *pair.checkpoints, options=distance.Options(barrier=0))
+    assert strange(apart) is None
+    lost = replace(apart, stem=np.full_like(apart.stem, np.nan))
+    assert "They share no known stem" in verdict({"distance": lost}).answer
+    assert verdict({"distance": apart}).answer == ""
+    assert strange(replace(lost, aligned=np.ones_like(lost.aligned))) is None
 
 
 def test_better_is_said_where_mcnemars_test_says_so(errors: evaluate.Evaluation) -> None:
