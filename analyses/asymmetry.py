@@ -9,6 +9,7 @@ Source: He et al. 2019, arXiv 1902.00744; thesis, definitions 2.3.1 and 3.3.1, a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -22,6 +23,7 @@ from landscape.errors import UsageError
 from landscape.options import option
 from landscape.training.methods import labels
 from landscape.types import Progress, Work, quiet
+from landscape.valley import OK
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,8 +32,10 @@ if TYPE_CHECKING:
     from landscape.detector import Direction, Terms
     from landscape.metric import Metric
     from landscape.problem import Problem
-    from landscape.ray import Stand
+    from landscape.ray import Ray, Stand
+    from landscape.result import Array
     from landscape.surface import Surface
+    from landscape.valley import Valley
 
 NAME = "asymmetry"
 TITLE = "Both sides"
@@ -107,7 +111,7 @@ def compute(
     from landscape.asymmetry import columns
     from landscape.metric import metric, same_sign, shares
     from landscape.null import FAMILIES
-    from landscape.ray import stand
+    from landscape.ray import Ray, stand
     from landscape.surface import Surface
 
     here, toward = checkpoints[0], checkpoints[1] if len(checkpoints) > 1 else None
@@ -123,6 +127,8 @@ def compute(
     rules = (("recalibrate", "keep") if both else (options.batchnorm,)) if surface.has_batchnorm else ("none",)
     found: list[Direction] = []
     null: list[tuple[str, str, float]] = []
+    heights: list[Array] = []
+    distance = float("nan") if toward is None else measured.norm(toward.theta.double() - here.theta.double())
     counts = (options.gaussian, options.sign_matched)
     cost = 10 * len(chosen) + sum(counts)  # a direction takes about as long as ten random ones
     for k, rule in enumerate(rules):
@@ -130,6 +136,7 @@ def compute(
         tell = _after(progress, k * cost, len(rules) * cost)
         records, ratios = _look(start, other, chosen, measured, terms, counts, tell)
         found += records
+        heights.append(_heights(Ray(start, chosen[0][1]), records[0].valley, distance))
         null += [(FAMILIES[family], rule, ratio) for family, ratio in ratios]
     progress(len(rules) * cost, len(rules) * cost, here.name)
     lines = [(name, rule, u) for rule in rules for name, u in chosen]
@@ -140,18 +147,27 @@ def compute(
         rules=tuple(rule for _, rule, _ in lines),
         batchnorm=options.batchnorm if surface.has_batchnorm else "none",
         metric=options.metric,
-        distance=float("nan") if toward is None else measured.norm(toward.theta.double() - here.theta.double()),
+        distance=distance,
         decay=terms.decay,
         examples=len(part.train),
         chosen=terms.chosen,
         neighbourhood=options.neighbourhood if options.neighbours else float("nan"),
         null_family=tuple(family for family, *_ in null),
         null_rule=tuple(rule for _, rule, _ in null),
+        height=heights[0],
         null_ratio=np.array([ratio for *_, ratio in null]),
         same_sign=np.array([same_sign(u, here.theta) for *_, u in lines]),
         share=np.stack([shares(u, surface.flat.model).numpy() for *_, u in lines]),
         **columns(found, terms),
     )
+
+
+def _heights(line: Ray, valley: Valley, distance: float) -> Array:
+    """Training loss at the checkpoint, and at the other one if there is one, above the line's minimum, shape (M,)."""
+    places = [0.0] if math.isnan(distance) else [0.0, distance]
+    if valley.status != OK:
+        return np.full(len(places), np.nan)
+    return np.array([line.loss(place) for place in places]) - line.loss(valley.centre)
 
 
 def _look(
@@ -168,7 +184,7 @@ def _look(
         found.append(detect(start, measured, direction, terms, other))
     ratios = rise_ratios(
         start, measured, counts, terms.rise, terms.reach, terms.seed,
-        lambda done, total, text: tell(10 * len(found) + done, text),
+        lambda done, total, text: tell(10 * len(found) + done, text), terms.radius,
     )  # fmt: skip
     return found, ratios
 

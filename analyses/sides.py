@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from analyses.evidence import clear, contradicting, extremity, flat_side, lost, no_valley, null_of, other_rules
 from landscape.result import Array
 from landscape.training.methods import labels
 from landscape.valley import OK, STATUS
@@ -28,37 +29,6 @@ CAPTION = (
 )
 
 
-RESOLUTION = 0.05
-"""Log ratios closer to 0 say nothing: minimum and radius are known to a few per cent."""
-
-
-def null_of(r: Asymmetry, line: int, family: str = "Gaussian") -> Array:
-    """Log rise ratios of a family under the rule of one line, those that were found."""
-    rule = r.rules[line]
-    chosen = [f == family and own == rule for f, own in zip(r.null_family, r.null_rule, strict=True)]
-    values = r.null_ratio[np.array(chosen, dtype=bool)]
-    found: Array = values[np.isfinite(values)]
-    return found
-
-
-def extremity(r: Asymmetry, line: int) -> tuple[int, int]:
-    """How many Gaussian directions are less asymmetric, either way, than a line; and how many there are."""
-    null = np.abs(null_of(r, line))
-    return int((null < abs(r.log_ratio[line])).sum()), len(null)
-
-
-def flat_side(r: Asymmetry, line: int = 0) -> tuple[Array, Array]:
-    """The map of c* with the flat side ahead, and its lower bound, shape (R, Z) each."""
-    if r.log_ratio[line] < 0:
-        return r.c[line], r.c_low[line]
-    return r.c_back[line], r.c_back_low[line]
-
-
-def one_valley(r: Asymmetry) -> bool:
-    """Whether the loss rises on both sides of the first line all the way to r, so that there is a map of c* there."""
-    return not bool(np.isnan(flat_side(r)[0][-1]).all())
-
-
 def words(*results: Asymmetry) -> tuple[str, str]:
     """On which side of the first one's valley the other lies, over seeds.
 
@@ -69,41 +39,56 @@ def words(*results: Asymmetry) -> tuple[str, str]:
         The answer, and the numbers with the Gaussian null and the strict definition.
     """
     first = results[0]
-    names = labels(first.names, first.methods)
-    ratios = np.array([r.log_ratio[0] for r in results])
-    usable = ratios[np.isfinite(ratios)]
+    usable = [r for r in results if np.isfinite(r.log_ratio[0])]
     null = np.concatenate([null_of(r, 0) for r in results])
-    if not usable.size:
+    if not usable:
         why = STATUS[int(first.status[0])] if first.status[0] != OK else "the loss does not rise on both sides"
-        return f"Not measured along '{first.directions[0]}': {why}", _null_words(results, null)
-    flat = float(usable.mean()) < 0
-    where = f"toward {names[1]}" if len(names) > 1 else f"along {first.directions[0]}"
-    if not any(map(one_valley, results)):
-        answer = f"No single valley {where}: the loss falls again before r, log ratio {spread(usable)}"
-    elif not _clear(usable, null):
-        answer = f"No clear side of {names[0]}'s valley {where}: log ratio {spread(usable)}"
-    else:
-        lies = f"{names[-1]} lies on the {'flat' if flat else 'steep'} side of {names[0]}'s valley: "
-        factor = number(float(np.exp(np.abs(usable.mean()))))
-        answer = (
-            f"{lies if len(names) > 1 else ''}the loss rises {factor} times {'slower' if flat else 'faster'} {where}"
-        )
-        answer = answer[0].upper() + answer[1:]
-    told = [f"Log rise ratio {spread(usable)}"]
+        return f"Not measured along '{first.directions[0]}': {why}", _null_words(usable, null)
+    ratios = np.array([r.log_ratio[0] for r in usable])
+    told = [f"Log rise ratio {_with_error(usable)}"]
     if len(usable) > 1:
-        told[0] += f", {int(((usable < 0) == flat).sum())} of {len(usable)} of one sign"
-    told += [_beside("with weight decay", [r.decayed_log_ratio[0] for r in results])]
-    told += [_beside("on test data", [r.held_out_ratio[0] for r in results])]
-    radius = f"r = {spread([r.radius[0] for r in results])}"
-    return answer, f"{', '.join(told)}, {radius}. {_null_words(results, null)}. {_strict(results)}"
+        flat = float(ratios.mean()) < 0
+        told[0] += f", {int(((ratios < 0) == flat).sum())} of {len(usable)} of one sign"
+    told += [_beside("with weight decay", [r.decayed_log_ratio[0] for r in usable])]
+    told += [_beside("on test data", [r.held_out_ratio[0] for r in usable])]
+    told += [_beside(f"with BatchNorm {rule}", [other_rules(r).get(rule, math.nan) for r in usable])
+             for rule in other_rules(first)]  # fmt: skip
+    radius = f"r = {spread([r.radius[0] for r in usable])}"
+    return _answer(usable, null), f"{', '.join(told)}, {radius}. {_null_words(usable, null)}. {_strict(usable)}"
 
 
-def _clear(usable: Array, null: Array) -> bool:
-    """Whether all runs agree on the sign, and their mean is beyond resolution and 95 % of the Gaussian null in size."""
-    if abs(usable.mean()) < RESOLUTION:
-        return False
-    same = bool((np.sign(usable) == np.sign(usable.mean())).all())
-    return same and bool(not null.size or (np.abs(null) < abs(usable.mean())).mean() >= 0.95)
+def _answer(results: Sequence[Asymmetry], null: Array) -> str:
+    """Which side, if the numbers bear it out."""
+    first = results[0]
+    names = labels(first.names, first.methods)
+    ratios, errors = (np.array([getattr(r, key)[0] for r in results]) for key in ("log_ratio", "log_ratio_error"))
+    where = f"toward {names[1]}" if len(names) > 1 else f"along {first.directions[0]}"
+    why = [reason for reason in map(no_valley, results) if reason]
+    against = contradicting(results)
+    if why:
+        part = "" if len(why) == len(results) else f" in {len(why)} of {len(results)} runs"
+        return f"No single valley {where}{part}: {why[0].why}, log ratio {spread(ratios)}"
+    if against:
+        rule, ratio = next(iter(against.items()))
+        told = f"log ratio {spread(ratios)} with {first.rules[0]}, {number(ratio)} with {rule}"
+        return f"Which side is flat {where} depends on the BatchNorm rule: {told}"
+    if not null.size:
+        return f"Log ratio {spread(ratios)} {where}, compared with no random direction"
+    if not clear(ratios, errors, null):
+        return f"No clear side of {names[0]}'s valley {where}: log ratio {spread(ratios)}"
+    flat = float(ratios.mean()) < 0
+    factor = number(float(np.exp(np.abs(ratios.mean()))))
+    rises = f"he loss rises {factor} times {'slower' if flat else 'faster'} {where}"
+    if len(names) == 1:
+        return f"T{rises}"
+    return f"{names[1]} lies on the {'flat' if flat else 'steep'} side of {names[0]}'s valley: t{rises}"
+
+
+def _with_error(results: Sequence[Asymmetry]) -> str:
+    """Log rise ratios, with the standard error of a single one that rests on a sample."""
+    error = float(results[0].log_ratio_error[0])
+    told = spread([r.log_ratio[0] for r in results])
+    return f"{told} ± {number(error)}" if len(results) == 1 and error != 0 else told
 
 
 def _beside(what: str, values: Sequence[float]) -> str:
@@ -115,8 +100,12 @@ def _null_words(results: Sequence[Asymmetry], null: Array) -> str:
     """Where the direction stands among random ones."""
     if not null.size:
         return "No Gaussian null (--gaussian 100)"
+    if not results:
+        return f"Gaussian null {spread(null)}"
     less, total = (sum(pair) for pair in zip(*(extremity(r, 0) for r in results), strict=True))
     told = f"Gaussian null {spread(null)}: {less} of {total} are less asymmetric"
+    gone = sum(lost(r, 0) for r in results)
+    told += f", {gone} more have no ratio" if gone else ""
     signed = np.concatenate([null_of(r, 0, "sign-matched") for r in results])
     return told + (f"; sign-matched {spread(signed)}" if signed.size else "")
 
@@ -129,8 +118,10 @@ def _strict(results: Sequence[Asymmetry]) -> str:
         f"{'none' if np.isnan(v) else number(float(v))} for ζ = {z:g} r"
         for v, z in zip(best[-1], first.zeta, strict=True)
     )
-    strict = bool((low >= 1).any())
-    verdict = "asymmetric by definition 2.3.1" if strict else "not asymmetric by definition 2.3.1 at any ζ measured"
+    met = np.argwhere((low >= 1).T)  # by ζ first: the smallest is the strongest statement
+    where = f"for ζ = {first.zeta[met[0][0]]:g} r and more" if len(met) else "at any ζ measured"
+    part = "" if not len(met) or first.reach[met[0][1]] == 1 else f", up to {first.reach[met[0][1]]:g} r"
+    verdict = f"{'' if len(met) else 'not '}asymmetric by definition 2.3.1 {where}{part}"
     return f"Largest c{'' if len(results) == 1 else ', first run'}: {told} ({verdict})"
 
 
@@ -147,7 +138,7 @@ def _line(r: Asymmetry, v: int) -> str:
     share = ", ".join(f"{part:.0%} {kind}" for kind, part in kinds if part >= 0.005)
     told = [
         f"minimum at {number(float(r.centre[v]))}, log ratio {number(float(r.log_ratio[v]))}",
-        f"test {number(float(r.held_out_ratio[v]))} ± {number(float(r.held_out_error[v]))}",
+        _held(float(r.held_out_ratio[v]), float(r.held_out_error[v])),
         (f"same sign as w {r.same_sign[v]:.0%}; " if math.isfinite(r.same_sign[v]) else "") + share,
     ]
     a, b = float(r.symmetric_low[v]), float(r.symmetric_high[v])
@@ -158,6 +149,13 @@ def _line(r: Asymmetry, v: int) -> str:
     if not r.certified[v].all():
         told.append(f"{int((r.certified[v] == 0).sum())} of {r.certified[v].size} bounds not certified")
     return f"{r.directions[v]}: {'; '.join(told)}"
+
+
+def _held(ratio: float, error: float) -> str:
+    """The log rise ratio of the test loss with its error; a first-order error above 1 says that it is not known."""
+    if math.isfinite(ratio) and not error <= 1:
+        return "test ratio not known: the examples differ too much"
+    return f"test {number(ratio)} ± {number(error)}"
 
 
 def figure(*results: Asymmetry) -> Figure:
@@ -207,7 +205,7 @@ def _valley(drawn: Figure, r: Asymmetry, shown: bool, width: int) -> None:
     names = labels(r.names, r.methods)
     places = [-r.centre[0]] + ([r.distance - r.centre[0]] if len(names) > 1 else [])
     drawn.add_scatter(
-        x=places, y=np.interp(places, r.offset[0], r.loss[0] - r.loss[0, middle]), mode="markers", hoverinfo="text",
+        x=places, y=r.height, mode="markers", hoverinfo="text",
         text=[plain(n) for n in names], showlegend=False,
         marker={"color": NEUTRAL, "size": 10, "symbol": ["circle", "diamond"][: len(places)]}, row=1, col=1,
     )  # fmt: skip

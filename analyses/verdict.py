@@ -14,18 +14,16 @@ from typing import Any
 
 import numpy as np
 
+from analyses.evidence import CLEAR, LEVEL, chance, clear, contradicting, no_valley, null_of, other_rules
 from analyses.interpolate import within_sampling
 from analyses.pairs import strangers
-from analyses.sides import one_valley
 from landscape.report import Finding
 from landscape.statistics.counts import mcnemar
 from landscape.training.methods import labels
 from landscape.wording import number
 
-LEVEL = 0.05
-"""Probability above which a statement is not made."""
-CLEAR = math.log(2)
-"""Smallest log rise ratio that is called a side: one side rises twice as much."""
+RISE = 0.1
+"""A rise of the loss between two networks, in nats, that is told though the error does not rise."""
 QUESTION = "What does the pair show?"
 
 
@@ -72,7 +70,7 @@ def verdict(found: Mapping[str, Any]) -> Finding:
     unsettled = [text for remark in remarks.values() for text in remark.open]
     unsettled.append("runs from other seeds: this is one pair")
     detail = [f"How sure: {'; '.join(sure)}", f"What would change it: {'; '.join(unsettled)}"]
-    return Finding(QUESTION, ". ".join(s[0].upper() + s[1:] for s in sentences), "\n".join(detail))
+    return Finding(QUESTION, ". ".join(sentences), "\n".join(detail))
 
 
 def strange(r: Any) -> Remark | None:
@@ -89,39 +87,37 @@ def side(r: Any) -> Remark:
     ratio, what = float(r.log_ratio[0]), f"of {a}'s valley"
     if not math.isfinite(ratio):
         return Remark(f"On which side {what} {b} lies could not be measured", "the loss does not rise on both sides")
-    if not one_valley(r):
-        sure = f"the loss falls again before r on one side, log rise ratio {number(ratio)}"
-        return Remark(f"{b} does not lie in one valley with {a}: the line toward it leaves {a}'s valley", sure)
-    null = np.abs([
-        v
-        for v, family, rule in zip(r.null_ratio, r.null_family, r.null_rule, strict=True)
-        if family == "Gaussian" and rule == r.rules[0] and math.isfinite(v)
-    ])
-    unequal = int((null >= abs(ratio)).sum())
-    p = (1 + unequal) / (1 + len(null))
-    clear = p <= LEVEL and abs(ratio) >= CLEAR
-    sign = int(math.copysign(1, ratio)) if clear else 0
+    leaves = no_valley(r)
+    if leaves:
+        text = (
+            f"{b} does not lie in one valley with {a}" if leaves.apart else f"On which side {what} {b} lies is not told"
+        )
+        return Remark(f"{text}: {leaves.why}", f"log rise ratio {number(ratio)}")
+    null = null_of(r, 0)
+    unequal, p = int((np.abs(null) >= abs(ratio)).sum()), chance(ratio, null)
+    against = contradicting([r])
+    told = clear(np.array([ratio]), r.log_ratio_error[:1], null) and not against
+    sign = int(math.copysign(1, ratio)) if told else 0
     kind = {-1: "the flat", 1: "the steep", 0: "no clear"}[sign]
     text = f"{b} lies on {kind} side {what}: toward it the loss rises {number(math.exp(abs(ratio)))} times "
     text += "slower than away from it" if ratio < 0 else "faster than away from it"
     sure = (
         f"log rise ratio {number(ratio)}, and {unequal} of {len(null)} random directions are as unequal (p = {p:.2g})"
     )
-    return Remark(text, sure, tuple(_against(r, ratio, clear)), sign)
+    return Remark(text, sure, tuple(_against(r, ratio, told)), sign)
 
 
-def _against(r: Any, ratio: float, clear: bool) -> list[str]:
+def _against(r: Any, ratio: float, told: bool) -> list[str]:
     """Other ways to measure the side that do not agree."""
     others = {
         "with weight decay": float(r.decayed_log_ratio[0]),
         "on the test loss": float(r.held_out_ratio[0]),
-        **{f"with BatchNorm rule {rule}": float(v) for v, rule, name in
-           zip(r.log_ratio[1:], r.rules[1:], r.directions[1:], strict=True) if name.startswith("toward")},
-    }  # fmt: skip
+        **{f"with BatchNorm rule {rule}": value for rule, value in other_rules(r).items()},
+    }
     found = [
         f"{how} the log rise ratio is {number(value)}"
         for how, value in others.items()
-        if math.isfinite(value) and clear and (value * ratio < 0 or abs(value) < CLEAR)
+        if math.isfinite(value) and told and (value * ratio < 0 or abs(value) < CLEAR)
     ]
     if len(set(r.rules)) == 1 and r.rules[0] != "none":
         found.append(f"another BatchNorm rule than {r.rules[0]}, which was not asked (asymmetry --batchnorm both)")
@@ -142,9 +138,13 @@ def sharper(r: Any, rises: Any | None = None) -> Remark:
     low, high, value = (np.asarray(getattr(r, key))[:, 0] for key in ("interval_low", "interval_high", "eigenvalue"))
     if high[1] < low[0] or high[0] < low[1]:
         flat = int(high[1] < low[0])
-        least, most = low[1 - flat] / high[flat], high[1 - flat] / max(low[flat], 1e-300)
-        factor = float(value[1 - flat] / value[flat])
         agree, against = _scale_free(rises, flat)
+        if low[flat] <= 0:
+            told = " against ".join(number(float(value[i])) for i in (flat, 1 - flat))
+            text = f"{(a, b)[flat]} has the smaller λ₁, {told}: the loss there rises in no direction by curvature"
+            return Remark(text, f"the intervals of λ₁ lie apart{agree}", against, -1 if flat else 1)
+        least, most = low[1 - flat] / high[flat], high[1 - flat] / low[flat]
+        factor = float(value[1 - flat] / value[flat])
         return Remark(
             f"{(a, b)[flat]} is {number(factor)} times flatter in λ₁ than {(a, b)[1 - flat]}",
             f"the intervals of λ₁ lie apart, ratio in [{number(float(least))}, {number(float(most))}]{agree}",
@@ -186,6 +186,8 @@ def barrier(r: Any) -> Remark:
         rise = f"the error rises by {100 * float(r.barrier_error[0]):.3g} points, no more than its sampling error"
         return Remark("Whether a barrier lies between them is not decided", rise, ("more training examples",))
     text = "No barrier lies between them" if one else f"A barrier of {number(height)} nats lies between them"
+    if r.classifies and one and height > max(between, RISE):
+        text = f"No barrier of the error lies between them, but one of {number(height)} nats in the loss"
     return Remark(
         text,
         f"largest rise above the chord {number(height)} nats, uncertain by {number(between)} between points",

@@ -32,9 +32,9 @@ from record import hardware, pictures, write
 
 from analyses import asymmetry, interpolate
 from analyses.asymmetry import Asymmetry
+from analyses.evidence import flat_side, null_of
 from analyses.pages import page, read
 from analyses.run import ask
-from analyses.sides import flat_side, null_of
 from landscape import report
 from landscape.device import choose
 from landscape.opening import open_checkpoints

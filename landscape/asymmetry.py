@@ -25,7 +25,8 @@ class Asymmetry:
         directions: Names of the lines.
         rules: Their BatchNorm rules.
         batchnorm: The rules asked for.
-        metric: What a direction has length 1 in, and the unit of all offsets and radii.
+        metric: What a direction has length 1 in. The unit "metric" of offsets and radii is its length: that of theta
+            for "euclidean".
         distance: Distance to the other checkpoint in the metric; NaN if there is none.
         decay: Weight decay λ of the regularised loss.
         examples: Training examples used.
@@ -40,6 +41,8 @@ class Asymmetry:
         centre: ℓ₀, the minimum along the line, measured from the checkpoint, shape (V,).
         radius: r, shape (V,).
         log_ratio: log of the rise at +r over the rise at −r, shape (V,): negative where u points to the flat side.
+        log_ratio_error: Its standard error due to the sample of examples, shape (V,); 0 on all of them.
+        height: Training loss of each checkpoint above the minimum of the first line, shape (M,): M checkpoints.
         decayed_centre: ℓ₀ of the loss with weight decay, shape (V,).
         decayed_log_ratio: Log rise ratio of the loss with weight decay, about its own minimum, shape (V,).
         curvature: Second derivative behind and ahead of the minimum, shape (V, 2).
@@ -55,7 +58,7 @@ class Asymmetry:
         sampling: Standard error of the slope at the chosen ζ due to the sample of examples, shape (V,).
         same_sign: Part of the entries of u with the weight's sign, shape (V,).
         share: Parts of ‖u‖² in weights, biases and BatchNorm, shape (V, 3).
-        near_part: Part of the neighbouring points where u is asymmetric for some c ≥ 1, shape (V,).
+        near_part: Part of the neighbouring points where the flat side is asymmetric for some c ≥ 1, shape (V,).
         near_c: Smallest c* of them, shape (V,).
         near_common: The c that holds with one p for all of them, shape (V,).
         held_out: Test loss at the parts of r, shape (V, H).
@@ -67,7 +70,7 @@ class Asymmetry:
         slope: Its exact derivative along u, shape (V, P).
     """
 
-    labelled: ClassVar[Mapping[str, str]] = {"direction": "directions"}
+    labelled: ClassVar[Mapping[str, str]] = {"direction": "directions", "checkpoint": "names"}
 
     names: tuple[str, ...]
     methods: tuple[str, ...]
@@ -86,22 +89,24 @@ class Asymmetry:
     reach: Array = quantity("1", "outer radius of the map over r", "reach")
     part: Array = quantity("1", "place of a held-out loss over r", "part")
     status: Array = quantity("1", "0 measured, else see the documentation", "direction")
-    centre: Array = quantity("theta", "minimum along the line, from the checkpoint", "direction")
-    radius: Array = quantity("theta", "outer radius r", "direction")
+    centre: Array = quantity("metric", "minimum along the line, from the checkpoint", "direction")
+    radius: Array = quantity("metric", "outer radius r", "direction")
     log_ratio: Array = quantity("1", "log of rise ahead over rise behind", "direction")
-    decayed_centre: Array = quantity("theta", "minimum along the line with weight decay", "direction")
+    log_ratio_error: Array = quantity("1", "its standard error due to the sample", "direction")
+    height: Array = quantity("nats", "training loss above the minimum of the first line", "checkpoint")
+    decayed_centre: Array = quantity("metric", "minimum along the line with weight decay", "direction")
     decayed_log_ratio: Array = quantity("1", "log rise ratio with weight decay", "direction")
-    curvature: Array = quantity("nats / theta^2", "second derivative behind and ahead", "direction", "side")
+    curvature: Array = quantity("nats / metric^2", "second derivative behind and ahead", "direction", "side")
     skewness: Array = quantity("1", "third derivative times r over the second", "direction")
     c: Array = quantity("1", "largest c of the direction", "direction", "reach", "zeta")
     c_low: Array = quantity("1", "its lower 95 % bound", "direction", "reach", "zeta")
     c_back: Array = quantity("1", "largest c of the opposite direction", "direction", "reach", "zeta")
     c_back_low: Array = quantity("1", "its lower 95 % bound", "direction", "reach", "zeta")
     certified: Array = quantity("1", "whether bounds of slopes are certified to 1 %", "direction", "reach", "zeta")
-    symmetric_low: Array = quantity("nats / theta", "a of the symmetric direction", "direction")
-    symmetric_high: Array = quantity("nats / theta", "b of the symmetric direction", "direction")
-    rounding: Array = quantity("nats / theta", "rounding error of slopes", "direction")
-    sampling: Array = quantity("nats / theta", "sampling error of the slope at zeta", "direction")
+    symmetric_low: Array = quantity("nats / metric", "a of the symmetric direction", "direction")
+    symmetric_high: Array = quantity("nats / metric", "b of the symmetric direction", "direction")
+    rounding: Array = quantity("nats / metric", "rounding error of slopes", "direction")
+    sampling: Array = quantity("nats / metric", "sampling error of the slope at zeta", "direction")
     same_sign: Array = quantity("1", "part of entries with the weight's sign", "direction")
     share: Array = quantity("1", "part of the squared norm in weights, biases, BatchNorm", "direction", "kind")
     near_part: Array = quantity("1", "part of neighbouring points with c of at least 1", "direction")
@@ -111,9 +116,9 @@ class Asymmetry:
     held_out_ratio: Array = quantity("1", "log rise ratio of the test loss", "direction")
     held_out_error: Array = quantity("1", "standard error of it", "direction")
     null_ratio: Array = quantity("1", "log rise ratio along random directions", "random")
-    offset: Array = quantity("theta", "distance from the minimum along the line", "direction", "point")
+    offset: Array = quantity("metric", "distance from the minimum along the line", "direction", "point")
     loss: Array = quantity("nats", "training loss", "direction", "point")
-    slope: Array = quantity("nats / theta", "derivative of the loss along the direction", "direction", "point")
+    slope: Array = quantity("nats / metric", "derivative of the loss along the direction", "direction", "point")
 
 
 def columns(found: Sequence[Direction], terms: Terms) -> dict[str, Array]:
@@ -143,6 +148,7 @@ def columns(found: Sequence[Direction], terms: Terms) -> dict[str, Array]:
         "centre": column(lambda d: d.valley.centre),
         "radius": column(lambda d: d.valley.radius),
         "log_ratio": column(lambda d: d.valley.log_ratio),
+        "log_ratio_error": column(lambda d: d.ratio_error),
         "decayed_centre": column(lambda d: d.decayed.centre),
         "decayed_log_ratio": column(lambda d: d.decayed.log_ratio),
         "curvature": column(lambda d: d.valley.curvatures),

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from landscape.metric import Metric
 from landscape.noise import Noise
 from landscape.ray import Decayed, Ray, Stand
 from landscape.result import Array
-from landscape.valley import OK, Valley, log_ratio, measure
+from landscape.valley import OK, ROUNDED, Valley, log_ratio, measure
 
 HELD = tuple(i / 4 for i in range(-4, 5))
 """Places of held-out losses, as parts of r."""
@@ -73,7 +73,7 @@ class Neighbourhood:
     """The asymmetry at points around the minimum.
 
     Attributes:
-        asymmetric: Part of the points where u is asymmetric for some c ≥ 1.
+        asymmetric: Part of the points where the direction asked, u or −u, is asymmetric for some c ≥ 1.
         smallest: Smallest c* of any of them; 0 where one is no valley.
         common: The c that holds with one p for all: smallest s* over largest p*; 0 where one is no valley.
     """
@@ -90,6 +90,7 @@ class Direction:
     Attributes:
         valley: The data's loss.
         decayed: The same with weight decay, with its own minimum and r.
+        ratio_error: Standard error of the log rise ratio that is due to the sample; 0 on all data.
         sides: Slopes between ζ and r, one list of ζ for each r.
         rounding: Error of slopes up to r by rounding, nats per unit of ℓ.
         sampling: Standard error of the slope at the chosen ζ that is due to the sample; 0 on all data.
@@ -101,6 +102,7 @@ class Direction:
 
     valley: Valley
     decayed: Valley
+    ratio_error: float
     sides: list[list[Sides]]
     rounding: float
     sampling: float
@@ -131,19 +133,22 @@ def detect(start: Stand, metric: Metric, direction: Tensor, terms: Terms, other:
     valley = measure(line, terms.reach, terms.rise, terms.radius, terms.parts)
     decayed = measure(Decayed(line, terms.decay), terms.reach, terms.rise, terms.radius, (terms.zeta[0], 1.0))
     if valley.status != OK:
-        nothing = np.full(len(HELD), np.nan)
-        return Direction(valley, decayed, [], math.nan, math.nan, nothing, math.nan, math.nan, None)
+        return _nothing(valley, decayed)
     r = valley.radius
     noise = Noise(line, valley.centre, [p * r for p in _PROBES], other, terms.population)
+    if noise.hides(valley):
+        return _nothing(replace(valley, status=ROUNDED), decayed)
     slopes = Slopes(line, valley.centre, [p * r for p in terms.parts], noise)
     interval, ball = (terms.chosen * r, r), (metric, terms.neighbourhood)
     count = terms.neighbours
-    around = neighbourhood(line, valley.centre, interval, ball, count, terms.seed, noise) if count else None
+    flat = valley.log_ratio < 0  # the side that is asked is the one that looks flat
+    around = neighbourhood(line, valley.centre, interval, ball, count, terms.seed, noise, flat) if count else None
     held = line.held_out([valley.centre + p * r for p in HELD])
     ratio, error = paired_log_ratio(held[0] - held[4], held[8] - held[4])
     return Direction(
         valley=valley,
         decayed=decayed,
+        ratio_error=_ratio_error(line, valley, terms.population),
         sides=[[slopes.between(z * part * r, part * r) for z in terms.zeta] for part in terms.radii],
         rounding=noise.rounding[-1],
         sampling=noise.sampling(valley.centre + terms.chosen * r),
@@ -154,9 +159,27 @@ def detect(start: Stand, metric: Metric, direction: Tensor, terms: Terms, other:
     )
 
 
+def _nothing(valley: Valley, decayed: Valley) -> Direction:
+    """The record of a line that is no valley to measure."""
+    gone = np.full_like(valley.losses, np.nan)
+    blank = replace(valley, offsets=gone, losses=gone, slopes=gone)
+    held = np.full(len(HELD), np.nan)
+    return Direction(blank, decayed, math.nan, [], math.nan, math.nan, held, math.nan, math.nan, None)
+
+
+def _ratio_error(line: Ray, valley: Valley, population: int) -> float:
+    """Standard error of the log rise ratio over training examples drawn from more; 0 if there are no more."""
+    n = len(line.start.surface.problem.train)
+    if n == population:
+        return 0.0
+    places = (valley.centre - valley.radius, valley.centre, valley.centre + valley.radius)
+    back, floor, ahead = (line.start.losses(line.point(x), "train").cpu().numpy() for x in places)
+    return paired_log_ratio(back - floor, ahead - floor)[1] * math.sqrt(1 - n / population)
+
+
 def neighbourhood(
     line: Ray, centre: float, interval: tuple[float, float], ball: tuple[Metric, float], count: int, seed: int,
-    noise: Callable[[float], float],
+    noise: Callable[[float], float], ahead: bool = True,
 ) -> Neighbourhood:  # fmt: skip
     """Whether u is asymmetric at points of B(R′) too: at w* + v − ⟨v, u⟩u, the same ζ and r, nothing recentred.
 
@@ -168,6 +191,7 @@ def neighbourhood(
         count: How many points, at least 1.
         seed: Seed of the points.
         noise: Standard error of slopes, taken to be that of the line that was not moved.
+        ahead: Whether u is asked, or −u.
 
     Returns:
         What holds at all points, and at how many.
@@ -180,14 +204,13 @@ def neighbourhood(
     for _ in range(count):
         moved = line.point(centre) + metric.without(metric.in_ball(radius, generator), line.direction)
         ray = Ray(line.start, line.direction, moved)
-        found.append(Slopes(ray, 0.0, error=lambda x: noise(centre + x), budget=4).between(*interval))
-    valleys = all(sides.is_valley for sides in found)
+        sides = Slopes(ray, 0.0, error=lambda x: noise(centre + x), budget=4).between(*interval)
+        found.append(sides if ahead else sides.reversed)
+    part = float(np.mean([sides.c >= 1 for sides in found]))
+    if not all(sides.is_valley for sides in found):
+        return Neighbourhood(part, 0.0, 0.0)
     common = min(sides.behind.low for sides in found) / max(sides.ahead.high for sides in found)
-    return Neighbourhood(
-        asymmetric=float(np.mean([sides.c >= 1 for sides in found])),
-        smallest=min(sides.c for sides in found) if valleys else 0.0,
-        common=common if valleys else 0.0,
-    )
+    return Neighbourhood(part, min(sides.c for sides in found), common)
 
 
 def paired_log_ratio(back: Array, ahead: Array) -> tuple[float, float]:
@@ -198,10 +221,10 @@ def paired_log_ratio(back: Array, ahead: Array) -> tuple[float, float]:
         ahead: The same ahead.
 
     Returns:
-        The log and its error to first order; NaN where a mean does not rise.
+        The log and its error to first order; NaN where a mean does not rise, the error also for a single example.
     """
     found = log_ratio(float(back.mean()), float(ahead.mean()))
-    if math.isnan(found):
-        return math.nan, math.nan
+    if math.isnan(found) or len(back) < 2:
+        return found, math.nan
     apart = ahead / ahead.mean() - back / back.mean()
     return found, float(apart.std(ddof=1)) / math.sqrt(len(apart))

@@ -12,7 +12,9 @@ from collections.abc import Callable, Sequence
 
 import torch
 
+from landscape.asymmetric import FLOOR
 from landscape.ray import Ray, Stand
+from landscape.valley import Valley
 
 
 class Noise:
@@ -49,6 +51,17 @@ class Noise:
             rounding = self.rounding[min(place, len(self.rounding) - 1)]
             self._known[offset] = math.hypot(rounding, self.sampling(offset))
         return self._known[offset]
+
+    def hides(self, valley: Valley) -> bool:
+        """Whether a side of a valley rises to r by no more than rounding may make: there is no minimum to speak of.
+
+        Args:
+            valley: The valley, r the largest distance at which rounding was measured.
+
+        Returns:
+            True where the smaller rise is within `FLOOR` errors of the slope times r.
+        """
+        return min(valley.rises) <= FLOOR * self.rounding[-1] * valley.radius
 
     def sampling(self, offset: float) -> float:
         """sd/√n of the examples' own slopes, with the correction for a finite population."""

@@ -31,7 +31,7 @@ _POWER = 3  # of r with which the rise grows around there
 
 def rise_ratios(
     start: Stand, metric: Metric, counts: Sequence[int], rise: float, reach: float, seed: int,
-    progress: Progress = quiet,
+    progress: Progress = quiet, radius: float = 0.0,
 ) -> list[tuple[int, float]]:  # fmt: skip
     """Log rise ratios along random unit directions.
 
@@ -43,16 +43,17 @@ def rise_ratios(
         reach: First step of a search, in units of the metric.
         seed: Seed of the directions.
         progress: Told (directions done, directions in all).
+        radius: r in units of the metric, the same for all; 0 for the rise's.
 
     Returns:
         (index of the family, log of the rise ahead over the rise behind, NaN where there is none), one for each.
     """
     found: list[tuple[int, float]] = []
-    radius = 0.0
+    last = radius
     for family, count in enumerate(counts):
         for line in _lines(start, metric, family, count, seed):
             progress(len(found), sum(counts), FAMILIES[family])
-            ratio, radius = _ratio(line, radius, rise, reach)
+            ratio, last = (_ratio_at(line, radius, reach), radius) if radius else _ratio(line, last, rise, reach)
             found.append((family, ratio))
     return found
 
@@ -70,6 +71,16 @@ def _lines(start: Stand, metric: Metric, family: int, count: int, seed: int) -> 
             line = Ray(start, direction)
             line.know(0.0, loss, slope)
             yield line
+
+
+def _ratio_at(line: Ray, radius: float, reach: float) -> float:
+    """Log rise ratio of a line at an r that is given."""
+    near = near_minimum(line, _NEAR * radius)
+    centre = find_minimum(line.slope, reach) if math.isnan(near) else near
+    if centre is None:
+        return math.nan
+    floor = line.loss(centre)
+    return log_ratio(line.loss(centre - radius) - floor, line.loss(centre + radius) - floor)
 
 
 def _ratio(line: Ray, radius: float, rise: float, reach: float) -> tuple[float, float]:

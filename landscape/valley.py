@@ -32,8 +32,11 @@ class Line(Protocol):
         ...
 
 
-OK, NO_MINIMUM, NO_RISE, NOT_FINITE = 0, 1, 2, 3
-STATUS = ("measured", "no minimum within reach", "the loss does not rise that far", "the loss is not finite")
+OK, NO_MINIMUM, NO_RISE, NOT_FINITE, ROUNDED = 0, 1, 2, 3, 4
+STATUS = (
+    "measured", "no minimum within reach", "the loss does not rise that far", "the loss is not finite",
+    "one side rises by no more than rounding",
+)  # fmt: skip
 _DOUBLINGS = 40
 
 

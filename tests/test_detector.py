@@ -94,6 +94,75 @@ def test_a_line_over_a_barrier_into_another_valley_has_no_flat_side() -> None:
     assert "No single valley" in asymmetry.words(found)[0]
 
 
+def toward(profile: kit.Profile, place: float, **options: object) -> Asymmetry:
+    """Look from the minimum along the axis to another checkpoint."""
+    asked = asymmetry.Options(**({"eigenvectors": 0, "gaussian": 20, "sign_matched": 0} | options))  # type: ignore[arg-type]
+    pair = (kit.at(kit.MINIMUM, "a"), kit.at(kit.MINIMUM + place * kit.AXIS, "b"))
+    return asymmetry.compute(kit.problem(profile), *pair, options=asked, dtype="float64")
+
+
+def test_a_checkpoint_beyond_the_wall_is_in_another_valley() -> None:
+    found = toward(lambda z: torch.where(z < 1, z.square(), (z - 2).square()), 2.0, radius=0.7)
+    assert found.height == pytest.approx([0.0, 0.0], abs=1e-9)
+    assert "beyond the wall of 0.490 at r = 0.700" in asymmetry.words(found)[0]
+    higher = toward(kit.quadratic(2.0, 2.0), 2.0, radius=0.7)
+    assert higher.height[1] == pytest.approx(4.0)
+    assert "beyond r = 0.700 (a larger" in asymmetry.words(higher)[0]
+
+
+def test_a_dip_beyond_both_names_no_side_and_no_other_valley() -> None:
+    found = toward(lambda z: torch.where(z < 1, z.square(), 2 - z), 0.5, radius=1.5)
+    assert "though not between the two" in asymmetry.words(found)[0]
+
+
+def test_heights_of_the_checkpoints_are_those_of_the_loss() -> None:
+    assert detect(kit.quadratic(10.0, 1.0)).height == pytest.approx([10 * OFF**2 / 2, (1 - OFF) ** 2 / 2], rel=1e-4)
+
+
+def test_the_flat_side_is_the_one_that_is_asked_nearby() -> None:
+    found = detect(kit.linear(1.0, 5.0), neighbours=4, neighbourhood=0.1)  # u points to the steep side
+    assert found.near_part[0] == 1.0
+    assert found.near_c[0] == pytest.approx(5.0, rel=0.01)
+    flat = detect(lambda z: 0 * z + 1e-30 * z.square(), neighbours=2)
+    assert flat.status[0] != 0  # and no division by a slope of zero
+
+
+def test_a_side_that_only_rounding_raises_is_no_minimum() -> None:
+    here = kit.MINIMUM.clone()
+    asked = asymmetry.Options(eigenvectors=0, gaussian=0, sign_matched=0)
+    pair = (kit.at(here, "a"), kit.at(here + kit.AXIS, "b"))
+    found = asymmetry.compute(kit.problem(lambda z: torch.exp(-z)), *pair, options=asked, dtype="float32")
+    assert found.status[0] != 0
+    assert asymmetry.words(found)[0].startswith("Not measured")
+
+
+def test_noise_in_the_slopes_is_no_second_valley_and_the_ratio_has_its_sampling_error() -> None:
+    n, chosen = 400, 50
+    tilt = torch.randn(n, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    train = torch.cat([torch.zeros(n, 3, dtype=torch.float64), 4 * (tilt - tilt.mean(0))], 1)
+    found = detect(kit.linear(2.0, 2.0), train=train, examples=chosen, radius=1.5, gaussian=20)
+    assert np.isnan(found.c[0]).any()
+    assert asymmetry.words(found)[0].startswith("No clear side")
+    s = (Split(train, torch.zeros(n)).sample(chosen, 0).inputs[:, 3:] @ kit.AXIS).numpy()
+    apart = (2 + s) / (2 + s).mean() - (2 - s) / (2 - s).mean()
+    expected = apart.std(ddof=1) / math.sqrt(chosen) * math.sqrt(1 - chosen / n)
+    assert found.log_ratio_error[0] == pytest.approx(expected, rel=1e-6)
+    assert detect(kit.linear(2.0, 2.0)).log_ratio_error[0] == 0.0
+
+
+def test_random_directions_are_measured_at_the_r_that_was_asked_for() -> None:
+    r = 2.0
+    found = toward(kit.exponential, 1.0, radius=r)
+    measured = metric("euclidean", kit.MINIMUM, Layout(("w",), ((3,),)))
+    generator = torch.Generator().manual_seed(0)
+    for ratio in found.null_ratio:
+        s = float(measured.gaussian(generator) @ kit.AXIS)
+        ahead, back = (
+            math.exp(-s * sign * r) + s * sign * r - 1 + kit.ACROSS * (1 - s**2) * r**2 / 2 for sign in (1, -1)
+        )
+        assert ratio == pytest.approx(math.log(ahead / back), abs=0.01)
+
+
 def test_the_sampling_error_is_that_of_the_examples_own_slopes() -> None:
     n, chosen = 400, 100
     tilt = torch.randn(n, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)

@@ -11,6 +11,7 @@ from scipy.stats import binom
 
 from analyses import asymmetry, distance, evaluate, hessian, interpolate, sharpness
 from analyses.verdict import barrier, better, explained, sharper, side, strange, verdict
+from landscape.result import arrays
 
 
 @pytest.fixture(scope="module")
@@ -65,11 +66,53 @@ def test_a_side_that_could_not_be_measured_is_none(sides: asymmetry.Result) -> N
 
 
 def test_no_side_is_named_where_the_line_leaves_the_valley(sides: asymmetry.Result) -> None:
-    gone = replace(sides, c=np.full_like(sides.c, np.nan), c_back=np.full_like(sides.c_back, np.nan))
+    there, r = float(sides.distance - sides.centre[0]), sides.radius[0]
+    beyond, before = float(sides.offset[0][-1]), float(sides.offset[0][sides.offset[0] < 0][-1])
+    assert 0 < there < beyond
+    between = np.where(sides.offset == sides.offset[0][sides.offset[0] > 0][0], -1.0, sides.slope)
+    assert sides.offset[0][sides.offset[0] > 0][0] < there
+    gone = replace(sides, slope=between)
     found = side(gone)
-    assert "does not lie in one valley with SGD" in found.text
+    assert "does not lie in one valley with SGD: the loss falls again" in found.text
     assert found.sign == 0
     assert asymmetry.words(gone)[0].startswith("No single valley")  # the two say the same
+    far = replace(sides, slope=np.where(sides.offset == beyond, -1.0, sides.slope))
+    assert "is not told: the loss falls again before r" in side(far).text
+    assert "though not between the two" in side(far).text
+    noisy = replace(far, sampling=np.array([0.5]))  # −1 is within three errors
+    assert side(noisy).sign == -1
+    outside = replace(sides, distance=3 * float(r), height=np.array([0.0, 0.01]))
+    assert "does not lie in one valley with SGD: SGD→SAM lies at" in side(outside).text
+    higher = replace(outside, height=np.array([0.0, 100.0]))
+    assert "is not told: SGD→SAM lies at" in side(higher).text
+    behind = replace(sides, slope=np.where(sides.offset == before, 1.0, sides.slope))
+    assert side(behind).sign == 0
+
+
+def test_a_side_rests_on_random_directions_and_on_enough_examples(sides: asymmetry.Result) -> None:
+    alone = replace(sides, null_ratio=np.array([]), null_family=(), null_rule=())
+    assert side(alone).sign == 0
+    assert "compared with no random direction" in asymmetry.words(alone)[0]
+    few = replace(sides, log_ratio_error=np.array([2.0]))
+    assert side(few).sign == 0
+    assert asymmetry.words(few)[0].startswith("No clear side")
+    assert "−3.00 ± 2.00" in asymmetry.words(few)[1]
+    assert side(replace(sides, log_ratio_error=np.array([1.0]))).sign == -1
+
+
+def test_a_side_that_another_batchnorm_rule_denies_is_not_named(sides: asymmetry.Result) -> None:
+    lines = [name for name, field in arrays(sides).items() if field.metadata["dims"][:1] == ("direction",)]
+    two = {name: np.repeat(getattr(sides, name), 2, 0) for name in lines if name != "log_ratio"}
+    name = sides.directions[0]
+    both = replace(
+        sides, **two, rules=("recalibrate", "keep"), directions=(f"{name} (recalibrate)", f"{name} (keep)"),
+        log_ratio=np.array([-3.0, 1.0]),
+    )  # fmt: skip
+    assert asymmetry.words(both)[0].startswith("Which side is flat toward SGD→SAM depends on the BatchNorm rule")
+    assert side(both).sign == 0
+    agree = replace(both, log_ratio=np.array([-3.0, -1.0]))
+    assert side(agree).sign == -1
+    assert "with BatchNorm keep −1.00" in asymmetry.words(agree)[1]
 
 
 def test_sharper_is_said_where_intervals_lie_apart(curved: hessian.Result) -> None:
@@ -79,6 +122,20 @@ def test_sharper_is_said_where_intervals_lie_apart(curved: hessian.Result) -> No
     wide = replace(curved, interval_high=curved.eigenvalue + 9)
     assert "not told apart" in sharper(wide).text
     assert sharper(wide).sign == 0
+
+
+def test_an_eigenvalue_below_zero_has_no_ratio(curved: hessian.Result) -> None:
+    lam = np.array([[10.0], [-0.02]])
+    found = sharper(replace(curved, eigenvalue=lam, interval_low=lam - 0.001, interval_high=lam + 0.001))
+    assert found.text.startswith("SGD→SAM has the smaller λ₁, −0.0200 against 10.0")
+    assert found.sign == -1
+
+
+def test_a_rise_of_the_loss_alone_is_told(pair: Pair) -> None:
+    options = interpolate.Options(low=0.0, high=1.0, points=5, slopes=False)
+    line = interpolate.compute(pair.problem, *pair.checkpoints, options=options)
+    risen = replace(line, barrier_loss=np.full(2, 0.467), barrier_loss_between=np.full(2, 0.01))
+    assert barrier(risen).text == "No barrier of the error lies between them, but one of 0.467 nats in the loss"
 
 
 def test_scale_free_forms_support_the_eigenvalue_or_speak_against_it(pair: Pair, curved: hessian.Result) -> None:

@@ -1,0 +1,163 @@
+"""What a measured asymmetry bears out: one valley or not, which side is flat, and how unusual that is.
+
+A side is named only where the line is one valley, the two sides differ by a factor of two, by more than the sample of
+examples explains, and by more than 19 in 20 random directions do.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from landscape.asymmetric import FLOOR
+from landscape.result import Array
+from landscape.training.methods import labels
+from landscape.wording import number
+
+if TYPE_CHECKING:
+    from landscape.asymmetry import Asymmetry
+
+CLEAR = math.log(2)
+"""Smallest log rise ratio that is called a side: one side rises twice as much."""
+LEVEL = 0.05
+"""Part of random directions, the one at hand counted with them, that may be as unequal."""
+SURE = 1.959964
+"""Standard errors that a log rise ratio must differ from zero by."""
+
+
+class Leaves(NamedTuple):
+    """Why a line is no single valley.
+
+    Attributes:
+        apart: Whether the other checkpoint lies in another valley; else only r reaches too far or not far enough.
+        why: The reason in words.
+    """
+
+    apart: bool
+    why: str
+
+
+def null_of(r: Asymmetry, line: int, family: str = "Gaussian") -> Array:
+    """Log rise ratios of a family under the rule of one line, those that were found."""
+    values = _asked(r, line, family)
+    found: Array = values[np.isfinite(values)]
+    return found
+
+
+def _asked(r: Asymmetry, line: int, family: str) -> Array:
+    """The same with NaN for directions along which there is no ratio."""
+    rule = r.rules[line]
+    chosen = [f == family and own == rule for f, own in zip(r.null_family, r.null_rule, strict=True)]
+    found: Array = r.null_ratio[np.array(chosen, dtype=bool)]
+    return found
+
+
+def lost(r: Asymmetry, line: int) -> int:
+    """How many Gaussian directions have no ratio."""
+    return len(_asked(r, line, "Gaussian")) - len(null_of(r, line))
+
+
+def extremity(r: Asymmetry, line: int) -> tuple[int, int]:
+    """How many Gaussian directions are less asymmetric, either way, than a line; and how many there are."""
+    null = np.abs(null_of(r, line))
+    return int((null < abs(r.log_ratio[line])).sum()), len(null)
+
+
+def chance(ratio: float, null: Array) -> float:
+    """Part of the random directions and this one that are at least as unequal: p of a permutation test.
+
+    Args:
+        ratio: Log rise ratio.
+        null: Those of random directions, shape (M,).
+
+    Returns:
+        p in (0, 1]; 1 without random directions.
+    """
+    return (1 + int((np.abs(null) >= abs(ratio)).sum())) / (1 + len(null))
+
+
+def clear(ratios: Array, errors: Array, null: Array) -> bool:
+    """Whether one side is flat: all runs agree on which, and their mean is large, surely not 0, and unusual.
+
+    Args:
+        ratios: Log rise ratios of the runs, finite, shape (S,).
+        errors: Their standard errors due to the sample, shape (S,); NaN for one that is not known.
+        null: Log rise ratios of random directions, shape (M,).
+
+    Returns:
+        Whether to name a side.
+    """
+    mean = float(ratios.mean())
+    error = float(np.sqrt(np.square(errors).sum())) / len(errors)
+    same = bool((np.sign(ratios) == np.sign(mean)).all())
+    return same and abs(mean) >= max(CLEAR, SURE * error) and chance(mean, null) <= LEVEL
+
+
+def flat_side(r: Asymmetry, line: int = 0) -> tuple[Array, Array]:
+    """The map of c* with the flat side ahead, and its lower bound, shape (R, Z) each."""
+    if r.log_ratio[line] < 0:
+        return r.c[line], r.c_low[line]
+    return r.c_back[line], r.c_back_low[line]
+
+
+def no_valley(r: Asymmetry) -> Leaves | None:
+    """Why the first line is no single valley with all checkpoints in it; None if it is one.
+
+    The loss must rise from the minimum to both ends of r, and where there is another checkpoint also all the way to it:
+    a slope of the wrong sign counts if it is beyond `FLOOR` errors. A checkpoint beyond r that is lower than the wall
+    at r lies in another valley.
+
+    Args:
+        r: What was measured, with a first line that has a log rise ratio.
+
+    Returns:
+        The reason.
+    """
+    here, there = -float(r.centre[0]), float(r.distance - r.centre[0])  # NaN if there is no other
+    if abs(there) > r.radius[0] * (1 + 1e-9):
+        return _beyond(r, there)
+    falls = _falls(r)
+    if not falls.size:
+        return None
+    low, high = np.nanmin([0.0, here, there]), np.nanmax([0.0, here, there])
+    if len(r.names) > 1 and not ((falls > low) & (falls < high)).any():
+        nearest = float(falls[np.abs(falls).argmin()])
+        return Leaves(False, f"the loss falls again before r, at {number(nearest)}, though not between the two")
+    return Leaves(True, "the loss falls again before r")
+
+
+def _beyond(r: Asymmetry, place: float) -> Leaves:
+    """What it means that the other checkpoint is farther from the minimum than r."""
+    other, radius = labels(r.names, r.methods)[1], number(float(r.radius[0]))
+    wall = float(r.loss[0, -1 if place > 0 else 0] - r.loss[0, r.loss.shape[1] // 2])
+    at = f"at {number(place)}, {number(float(r.height[1]))} nats above the minimum"
+    if r.height[1] < wall:
+        return Leaves(True, f"{other} lies {at}, beyond the wall of {number(wall)} at r = {radius}")
+    return Leaves(False, f"{other} lies {at}, beyond r = {radius} (a larger --rise or --radius reaches it)")
+
+
+def _falls(r: Asymmetry) -> Array:
+    """Places on the first line, from its minimum, where the loss falls away from it beyond doubt."""
+    floor = FLOOR * math.hypot(float(r.rounding[0]), float(np.nan_to_num(r.sampling[0])))
+    found: Array = r.offset[0][np.sign(r.offset[0]) * r.slope[0] < -floor]
+    return found
+
+
+def other_rules(r: Asymmetry) -> dict[str, float]:
+    """Log rise ratio of the first direction under every BatchNorm rule but the first."""
+    first = r.directions[0].removesuffix(f" ({r.rules[0]})")
+    return {
+        rule: float(ratio)
+        for name, rule, ratio in zip(r.directions, r.rules, r.log_ratio, strict=True)
+        if rule != r.rules[0] and name == f"{first} ({rule})" and math.isfinite(ratio)
+    }
+
+
+def contradicting(results: Sequence[Asymmetry]) -> dict[str, float]:
+    """Rules under which the mean over runs names the other side, with that mean."""
+    mean = float(np.nanmean([r.log_ratio[0] for r in results]))
+    rules = {rule: [other_rules(r).get(rule, math.nan) for r in results] for rule in other_rules(results[0])}
+    return {rule: float(np.mean(values)) for rule, values in rules.items() if float(np.mean(values)) * mean < 0}
