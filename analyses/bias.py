@@ -50,6 +50,8 @@ def words(*results: Shift) -> tuple[str, str]:
         where = "inside" if inside == len(spoken) else part
         ends = f"[{spread([float(r.bias_low) for r in spoken])}, {spread([float(r.bias_high) for r in spoken])})"
         answer = f"SAM's bias is {where} theorem 3.3.2's interval {ends}".replace("runs theorem", "runs of theorem")
+        if not all(r.holds[2] == HOLDS for r in spoken):
+            answer += f" for c = {spread([float(r.c) for r in spoken])}, which does not hold down to ζ = 0"
     if known:
         told.append(f"ρ = {spread([float(r.rho) for r in known])}")
         minima = [float(r.line_minimum) for r in known if not math.isnan(float(r.line_minimum))]

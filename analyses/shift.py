@@ -28,7 +28,7 @@ from landscape.shift import bias_interval, generalization_bound, sam_minimum
 from landscape.theorem import ASSUMPTIONS, UNKNOWN, assumptions
 from landscape.training.methods import labels
 from landscape.types import Progress, Work, quiet
-from landscape.valley import OK
+from landscape.valley import OK, ROUNDED
 
 if TYPE_CHECKING:
     from landscape.checkpoint import Checkpoint
@@ -132,6 +132,8 @@ def compute(
         wide = Surface(problem, batch_size=options.batch_size, device=device, dtype=other)
         probes = [part * valley.radius for part in RADII]
         noise = Noise(line, valley.centre, probes, lambda: stand(wide, here, rule), len(problem.train))
+        values["status"] = ROUNDED if noise.hides(valley) else OK
+    if values["status"] == OK:
         slopes = Slopes(line, valley.centre, [part * valley.radius for part in parts], noise)
         strong = strongest(slopes, probes, ZETA, rho)
         progress(2, 4, "losses on the line")
@@ -173,7 +175,8 @@ def _predict(
     """What the theorems say of the line with this asymmetry, beside what is measured."""
     c, p = strong.sides.c, strong.sides.ahead.high
     displacement = distance - valley.centre
-    low, high = bias_interval(c, rho)
+    applies = not strong.radius <= rho  # the theorems ask for r > ρ
+    low, high = bias_interval(c if applies else math.nan, rho)
     reach = low if low > 0 else min(abs(displacement), valley.radius / 2)
     profile, gap = _profile(line, valley, reach, abs(displacement), options)
     held = line.held_out([valley.centre, distance])
@@ -196,8 +199,8 @@ def _predict(
             "gap": gap.gap,
             "gap_low": gap.low,
             "gap_high": gap.high,
-            "bound": generalization_bound(c, p, rho, gap.gap) if c > 1 else math.nan,
-            "bound_low": generalization_bound(strong.sides.c_low, p, rho, gap.high) if c > 1 else math.nan,
+            "bound": generalization_bound(c, p, rho, gap.gap) if c > 1 and applies else math.nan,
+            "bound_low": generalization_bound(strong.sides.c_low, p, rho, gap.high) if c > 1 and applies else math.nan,
             "gain": float(gain.mean()),
             "gain_error": float(gain.std(ddof=1)) / math.sqrt(len(gain)),
         },

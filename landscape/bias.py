@@ -27,7 +27,7 @@ class Shift:
         c: Its c*.
         c_low: What c* exceeds given rounding.
         displacement: Where the second checkpoint sits, from the minimum.
-        bias_low: Lower end of theorem 3.3.2's interval; NaN for c < 1.
+        bias_low: Lower end of theorem 3.3.2's interval; NaN for c < 1 or r ≤ ρ.
         bias_high: Its upper end.
         line_minimum: Minimum of max |ε| ≤ ρ of L(ℓ + ε) on this very line.
         reach: R, where the gap is taken: (c − 1)/(c + 1) ρ, or where the theorem is silent the displacement.
@@ -38,7 +38,7 @@ class Shift:
         gap: ξ, the (δ, R)-shift gap at that δ.
         gap_low: What the smallest gap is at least, given the error between points.
         gap_high: What ξ is at most.
-        bound: Theorem 3.3.3's lower bound of the gain in population loss; NaN for c ≤ 1.
+        bound: Theorem 3.3.3's lower bound of the gain in population loss; NaN for c ≤ 1 or r ≤ ρ.
         bound_low: The same from the lower bound of c and the upper one of ξ.
         gain: Test loss at the line's minimum minus that at the second checkpoint.
         gain_error: Its standard error over test examples.

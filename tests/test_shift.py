@@ -187,7 +187,18 @@ def test_the_theorems_hold_where_all_that_they_suppose_holds() -> None:
     assert found.holds[:2].tolist() == [HOLDS, HOLDS]
     assert found.holds[5] == HOLDS
     assert shift.listing(found)[4].startswith("not measured")
-    assert "interval" in shift.words(found)[0]
+    assert shift.words(found)[0].endswith("theorem 3.3.2's interval [0.100, 0.200)")
+
+
+def test_a_c_that_does_not_hold_down_to_the_minimum_is_told_and_an_r_below_rho_predicts_nothing() -> None:
+    rounded = measured(kit.quadratic(10.0, 1.0), moved=0.0, sam=0.1, neighbours=0)
+    assert rounded.c == pytest.approx(5.0, rel=0.01)  # 10 ζ/r at ζ = r/2
+    assert "for c = 5.00, which does not hold down to ζ = 0" in shift.words(rounded)[0]
+    wide = measured(kit.linear(3.0, 1.0), moved=0.0, sam=0.1, rho=10.0, neighbours=0)
+    assert math.isnan(wide.bias_low)
+    assert math.isnan(wide.bound)
+    assert wide.holds[1] == FAILS
+    assert "silent" in shift.words(wide)[0]
 
 
 def test_a_symmetric_bowl_makes_the_theorems_silent() -> None:
@@ -216,6 +227,9 @@ def test_what_cannot_be_asked_is_refused_or_said() -> None:
         shift.compute(problem, one)
     with pytest.raises(UsageError, match="same point"):
         shift.compute(problem, one, replace(one, name="again"))
+    hidden = (kit.at(kit.MINIMUM, "a"), kit.at(kit.MINIMUM + kit.AXIS, "b"))
+    flat = shift.compute(kit.problem(lambda z: torch.exp(-z)), *hidden, options=shift.Options(neighbours=0))
+    assert flat.status != 0  # what rises there is float32's rounding
     found = measured(lambda z: -z, moved=0.0, sam=0.1)
     assert found.status == 1
     assert shift.words(found)[0].startswith("Not measured")
