@@ -3,7 +3,8 @@
 θ(α) = (1 − α) a + α b, exactly a at α = 0 and exactly b at α = 1. The rules for BatchNorm statistics:
 
 `recalibrate`  training data are read in blocks of equal size and every block is normalised by its own statistics; what
-               is pooled over the blocks serves the test data. Statistics and training loss come from one pass.
+               is pooled over the blocks serves the test data. Statistics and training loss come from one pass. Where a
+               layer is used more than once, one statistic serves all its uses: then training data are read again.
 `exact`        the same with one block of all training data: the training-mode forward of the whole set.
 `interpolate`  the stored statistics are mixed as the weights are; where a variance becomes negative there is no loss.
 `keep`         the statistics of the first checkpoint everywhere.
@@ -69,7 +70,9 @@ class Line:
         surface: The network that moves.
         rule: The rule for BatchNorm statistics.
         block: Examples that are normalised together; 0 where statistics are given.
-        differentiable: Whether slopes can be had: not if a buffer that is no BatchNorm statistic differs.
+        shared: Whether a BatchNorm layer whose statistics are recomputed is used more than once.
+        differentiable: Whether slopes can be had: not if a buffer that is no BatchNorm statistic differs, nor if a
+            layer is shared.
     """
 
     def __init__(
@@ -92,7 +95,15 @@ class Line:
         self._direction = surface.vector(b.theta).double() - surface.vector(a.theta).double()
         frozen = {name for name, p in surface.flat.model.named_parameters() if not p.requires_grad}
         plain = {name for name, value in a.buffers.items() if value.is_floating_point()} - frozen
-        self.differentiable = all(torch.equal(a.buffers[n], b.buffers[n]) for n in plain - surface.statistics())
+        self.shared = pooled and self._shares()
+        same = all(torch.equal(a.buffers[n], b.buffers[n]) for n in plain - surface.statistics())
+        self.differentiable = same and not self.shared
+
+    def _shares(self) -> bool:
+        pooled = Pooled(self.surface.flat.model)
+        with torch.no_grad():
+            pooled.block([partial(self._values, self.surface.problem.train, 0, 2)])
+        return pooled.shared
 
     def measure(self, alpha: float, slope: bool = False) -> Point:
         """Evaluate one point.
@@ -173,6 +184,8 @@ class Line:
                 (sum(values[0].sum() for values in found) / len(split)).backward()  # type: ignore[union-attr]
             parts += [values.detach() for values in found]
         pooled.write()
+        if self.shared:
+            return self._as_it_stands("train", slope=False)
         values = torch.cat(parts, 1)
         return values, values.sum(1, dtype=torch.float64) / len(split)
 

@@ -144,6 +144,8 @@ class Pooled:
 
     Attributes:
         pools: What was pooled over the blocks so far, by layer.
+        shared: Whether a layer was met more than once in a block: then eval mode, which knows one statistic for it,
+            is another function.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -155,6 +157,8 @@ class Pooled:
         self.model = model
         self.layers = [m for m in model.modules() if isinstance(m, _BatchNorm)]
         self.pools: dict[_BatchNorm, Pool] = {}
+        self.shared = False
+        self._met: set[_BatchNorm] = set()
         self._here = threading.local()
 
     def block(self, chunks: Sequence[Callable[[], Tensor]]) -> list[Tensor]:
@@ -169,6 +173,7 @@ class Pooled:
         Raises:
             RuntimeError: If the network does not use the same layers in the same order for every chunk.
         """
+        self._met.clear()
         with mode(self.model, training=False), self._patched():
             if len(chunks) == 1 or not self.layers:
                 self._here.part = None
@@ -199,6 +204,8 @@ class Pooled:
                 part.statistics = pool.statistics()
 
     def _keep(self, layer: _BatchNorm, pool: Pool) -> None:
+        self.shared |= layer in self._met
+        self._met.add(layer)
         with torch.no_grad():
             pool = Pool(pool.count, pool.first.detach(), pool.second.detach())
             self.pools[layer] = self.pools[layer] + pool if layer in self.pools else pool

@@ -193,6 +193,42 @@ def test_a_softmax_regression_is_its_closed_form_at_the_stored_places() -> None:
                 assert found.slope[i] == pytest.approx(slope.mean(), abs=1e-6)
 
 
+class Twice(nn.Module):
+    """One BatchNorm layer, used twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.last = nn.Linear(5, 6), nn.Linear(6, 6), nn.Linear(6, 3)
+        self.norm = nn.BatchNorm1d(6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        seen = torch.relu(self.norm(self.first(x)))
+        found: Tensor = self.last(torch.relu(self.norm(self.second(seen))))
+        return found
+
+
+def as_initialised(problem: Problem, seed: int) -> Checkpoint:
+    model = problem.build(seed, "cpu", torch.float64)
+    theta = torch.cat([p.detach().reshape(-1) for p in model.parameters()])
+    return Checkpoint(theta, {k: v.clone() for k, v in model.named_buffers()}, layout_of(model))
+
+
+def test_a_batchnorm_layer_that_is_used_twice_has_one_statistic_for_training_and_test_data() -> None:
+    x = torch.randn(60, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    split = Split(x, torch.arange(60) % 3)
+    problem = Problem(model=Twice, train=split, test=split)
+    a, b = (as_initialised(problem, seed) for seed in (1, 2))
+    for rule in ("recalibrate", "exact"):
+        made = Line(Surface(problem, batch_size=17, dtype=torch.float64), a, b, rule)
+        assert made.shared
+        point = made.measure(0.4, slope=True)
+        assert point.mean[0, 0] == pytest.approx(point.mean[0, 1], rel=1e-12)  # the test data are the training data
+        assert math.isnan(point.slope)
+        surface = Surface(problem, dtype=torch.float64)
+        surface.place(*surface.between(a, b, 0.4), recalibrated=True)
+        assert point.mean[0, 0] == pytest.approx(float(surface.scores()[0, 0]), rel=1e-12)
+
+
 def test_moments_and_normalise_are_differentiable() -> None:
     generator = torch.Generator().manual_seed(0)
     for shape in ((5, 3), (4, 3, 2, 2), (4, 3, 6)):

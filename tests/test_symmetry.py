@@ -212,7 +212,21 @@ def test_activations_tell_the_units_of_a_permuted_copy_apart(spec: str) -> None:
     back = align(problem, a, b, by="activations").checkpoint
     expected = outputs(problem, a)
     assert float((outputs(problem, back) - expected).abs().max()) <= 1e-5 * float(expected.abs().max())
-    assert torch.equal(back.theta, a.theta)  # no unit of these is dead: dead ones respond alike and stay unpaired
+    assert torch.equal(back.theta, a.theta)
+
+
+def test_dead_units_of_a_permuted_copy_are_told_apart_by_their_weights() -> None:
+    problem = problems.load("digits/mlp-32-16")
+    alive, found = point(problem, 0), traced(problem)
+    theta = alive.theta.clone()
+    views = alive.layout.views(theta)
+    biases = [name for name in alive.layout.names if name.endswith("bias")][:2]
+    for name, dead in zip(biases, (range(3, 9), (0, 5, 15)), strict=True):
+        views[name][list(dead)] = -1e3  # below zero before ReLU whatever the image
+    a = replace(alive, theta=theta)
+    for seed in range(3):
+        b = reordered(a, found.groups, shuffled(found.groups, seed=seed))
+        assert torch.equal(align(problem, a, b, by="activations").checkpoint.theta, theta)
 
 
 def test_activations_are_matched_by_their_correlation_over_examples_and_pixels() -> None:

@@ -2,7 +2,8 @@
 
 For each group the score of a pair of units is the sum of their correlations, over examples and pixels, at every
 nonlinearity that they pass; the best pairing of a group is a linear assignment that no other group has a say in.
-Weights need not be near for units to do the same, so this may lower a barrier where weight matching does not.
+Weights need not be near for units to do the same, so this may lower a barrier where weight matching does not. Units
+that respond to nothing, such as dead ReLUs, are paired by their weights among what the others leave.
 
 Source: Li et al. 2016, arXiv 1511.07543, section 3 (correlations); Ainsworth et al. 2022, arXiv 2209.04836, section 3.
 """
@@ -21,7 +22,7 @@ from landscape.batchnorm import mode
 from landscape.checkpoint import Checkpoint
 from landscape.problem import Problem
 from landscape.result import Array
-from landscape.symmetry.matching import assign
+from landscape.symmetry.matching import assign, settle
 from landscape.symmetry.permutation import Permutation
 from landscape.symmetry.trace import Probe, Traced, unfused
 from landscape.types import Progress, quiet
@@ -62,7 +63,9 @@ def match_activations(
     scores = [np.zeros((len(group), len(group))) for group in traced.groups]
     for probe, moments in zip(traced.probes, sums, strict=True):
         scores[probe.group] += moments.value()
-    return tuple(assign(score) for score in scores)
+    silent = [np.flatnonzero(~score.any(axis=1)) for score in scores]
+    weights = [c.layout.views(c.theta.double()) for c in (a, b)]
+    return settle(traced.groups, weights[0], weights[1], tuple(assign(score) for score in scores), silent)
 
 
 @torch.no_grad()

@@ -70,6 +70,26 @@ def match(
     return Matching(best[0], np.array([reached for _, reached in found]))
 
 
+def settle(
+    groups: Sequence[Group], a: Weights, b: Weights, permutation: Permutation, free: Sequence[Array]
+) -> Permutation:
+    """Let weights decide among units that something else left undecided.
+
+    Args:
+        groups: Units that can change places.
+        a: Weights by name, float64.
+        b: Weights of the same names and shapes.
+        permutation: The permutation of b's units so far.
+        free: For each group the units of a whose partners may be exchanged among each other.
+
+    Returns:
+        The permutation with those partners exchanged, groups in the order of the forward pass.
+    """
+    within = [Group(tuple(place for place in group.places if place.name in a)) for group in groups]
+    search = _Search([group if group.places else None for group in within], groups, a, b)
+    return search.settle(permutation, free)
+
+
 def product(a: Weights, b: Weights) -> float:
     """Σ ⟨a, b⟩ over tensors of equal names."""
     return sum(float((value * b[name]).sum()) for name, value in a.items())
@@ -129,11 +149,17 @@ class _Search:
 
     def _forward(self) -> Permutation:
         """Settle groups one after another by the weights whose other axes are settled."""
-        orders, settled = list(identity(self._groups)), set[int]()
-        for g, group in enumerate(self._within):
-            if group is not None:
+        return self.settle(identity(self._groups), [np.arange(len(group)) for group in self._groups])
+
+    def settle(self, permutation: Permutation, free: Sequence[Array]) -> Permutation:
+        """Exchange the partners of some units by the weights whose other axes are settled, group after group."""
+        orders, settled = [order.copy() for order in permutation], set[int]()
+        for g, (group, rows) in enumerate(zip(self._within, free, strict=True)):
+            if group is not None and len(rows) > 1:
                 known = [place for place in group.places if all(other in settled for other, _ in self._others(place))]
-                orders[g] = assign(self._score(g, known or group.places, orders))
+                partners = orders[g][rows]
+                score = self._score(g, known or group.places, orders)[np.ix_(rows, partners)]
+                orders[g][rows] = partners[assign(score)]
             settled.add(g)
         return tuple(orders)
 
