@@ -84,7 +84,7 @@ def clear(ratios: Array, errors: Array, null: Array) -> bool:
 
     Args:
         ratios: Log rise ratios of the runs, finite, shape (S,).
-        errors: Their standard errors due to the sample, shape (S,); NaN for one that is not known.
+        errors: Their standard errors due to the sample, shape (S,); with one that is NaN no side is named.
         null: Log rise ratios of random directions, shape (M,).
 
     Returns:
@@ -93,7 +93,7 @@ def clear(ratios: Array, errors: Array, null: Array) -> bool:
     mean = float(ratios.mean())
     error = float(np.sqrt(np.square(errors).sum())) / len(errors)
     same = bool((np.sign(ratios) == np.sign(mean)).all())
-    return same and abs(mean) >= max(CLEAR, SURE * error) and chance(mean, null) <= LEVEL
+    return same and abs(mean) >= CLEAR and abs(mean) >= SURE * error and chance(mean, null) <= LEVEL
 
 
 def flat_side(r: Asymmetry, line: int = 0) -> tuple[Array, Array]:

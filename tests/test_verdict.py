@@ -98,6 +98,7 @@ def test_a_side_rests_on_random_directions_and_on_enough_examples(sides: asymmet
     assert asymmetry.words(few)[0].startswith("No clear side")
     assert "−3.00 ± 2.00" in asymmetry.words(few)[1]
     assert side(replace(sides, log_ratio_error=np.array([1.0]))).sign == -1
+    assert side(replace(sides, log_ratio_error=np.array([np.nan]))).sign == 0
 
 
 def test_a_side_that_another_batchnorm_rule_denies_is_not_named(sides: asymmetry.Result) -> None:
