@@ -97,13 +97,14 @@ def _centre(nearby: Nearby, hessian: HessianOperator, rules: Rules) -> Centre:
     """Take slope and top eigenvector at the point itself; the Hessian is that of the same loss, in theta."""
     import torch
 
-    from landscape.curvature import top_eigenpairs
+    from landscape.curvature import rounding_told, top_eigenpairs
 
     slope = nearby(torch.zeros(nearby.size, dtype=hessian.dtype, device=hessian.device))[1]
-    pairs = top_eigenpairs(
-        lambda z: nearby.scaled(hessian.product(nearby.scaled(z))), nearby.size, 1, seed=rules.seed,
-        device=hessian.device, dtype=hessian.dtype,
-    )  # fmt: skip
+    with rounding_told(hessian.objective, batchnorm=rules.mode):
+        pairs = top_eigenpairs(
+            lambda z: nearby.scaled(hessian.product(nearby.scaled(z))), nearby.size, 1, seed=rules.seed,
+            device=hessian.device, dtype=hessian.dtype,
+        )  # fmt: skip
     v = pairs.vectors[0].to(slope)
     v = torch.where(v[v.abs().argmax()] < 0, -v, v)  # of two signs that with a positive largest entry
     length = np.array(float(torch.linalg.vector_norm(slope.double())))
