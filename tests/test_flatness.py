@@ -12,7 +12,7 @@ import pytest
 import torch
 from test_ball import corners, trust_region
 from test_sharpness_ball import ROUGH, at, clouds, curvature, regression, slope, trained
-from torch import Tensor
+from torch import Tensor, nn
 
 from analyses import flatness, sharpness
 from landscape.pacbayes import complexity
@@ -74,6 +74,26 @@ class TestRounding:
             worst, rounding = getattr(r, f"{body}worst"), getattr(r, f"{body}rounding")
             assert rounding.shape == worst.shape
             assert (rounding < 1e-2 * worst).all(), body
+
+    def test_it_takes_one_pass_for_each_highest_point_and_one_at_the_checkpoint(self) -> None:
+        seen = {torch.float32: 0, torch.float64: 0}
+
+        class Counting(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.layer = nn.Linear(5, 1, bias=False)
+
+            def forward(self, x: Tensor) -> Tensor:
+                seen[x.dtype] += len(x)
+                return self.layer(x)  # type: ignore[no-any-return]
+
+        problem, theta = line()
+        counted = replace(problem, model=Counting)
+        r = sharpness.compute(counted, at(counted, theta), options=QUICK, dtype="float32")
+        bodies = sum(getattr(r, f"{body}worst").size for body in ("", "box_", "adaptive_", "adaptive_box_"))
+        assert seen[torch.float64] == (bodies + 1) * len(problem.train)
+        without = 3 * (sharpness.CLIMB * bodies * len(r.starts) + 4) + 3 * 5 * 18 + 2 * QUICK.pairs * bodies + 3 + 2
+        assert sharpness.work(QUICK, 1).train == without + bodies + 2  # with statistics
 
     def test_lost_rises_are_told_and_take_no_part(self, found: dict[str, Rise]) -> None:
         answer, detail = sharpness.words(found["float32"])
