@@ -66,14 +66,16 @@ def _flatter(names: tuple[str, str], pair: Array, radius: Array, place: int) -> 
     mean, at, rho = pair.mean(0), pair[:, :, place], f"{radius[place]:g}"
     clear = [k for k in range(len(radius)) if mean[:, k].max() > CLEAR * mean[:, k].min()]
     groups = [[k for k in clear if mean[i, k] == mean[:, k].min()] for i in (0, 1)]
-    if all(groups):
-        parts = (f"{name} at {_places(radius, group)}" for name, group in zip(names, groups, strict=True))
-        return f"Which is flatter depends on ρ: {', '.join(parts)}"
     both = " and ".join(names)
-    if not at.any():
+    if not clear and not at.any():
         return f"{both} are not told apart: no rise was found at ρ = {rho}"
-    if place not in clear:
+    if not clear:
         return f"{both} are about equally flat at ρ = {rho}: a factor of {number(_factors(*mean[:, [place]])[0])}"
+    if all(groups) or place not in clear:
+        neither = [] if all(groups) else [k for k in range(len(radius)) if k not in clear]
+        parts = zip((*names, "neither"), (*groups, neither), strict=True)
+        told = ", ".join(f"{name} at {_places(radius, group)}" for name, group in parts if group)
+        return f"Which is flatter depends on ρ: {told}"
     sure = "" if len(pair) == 1 else f" in {int((at[:, 1] > at[:, 0]).sum())} of {len(pair)} seeds"
     if not at[:, 0].all():
         return f"{names[0]} is flatter than {names[1]} at ρ = {rho}{sure}: no rise was found around it"

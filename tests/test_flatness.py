@@ -141,6 +141,10 @@ class TestWhoIsFlatter:
         near = "0.02 to 0.1" if middle > 1.05 else "0.02"
         assert told == f"Which is flatter depends on ρ: a at {near}, b at 0.3"
 
+    def test_it_depends_where_the_two_are_about_equal_at_the_middle_radius_only(self, pair: Rise) -> None:
+        told = sharpness.words(shaped(pair, [2, 1, 2], [1, 1.04, 1]))[0]
+        assert told == "Which is flatter depends on ρ: b at 0.02, 0.3, neither at 0.1"
+
     def test_radii_lost_in_rounding_decide_nothing(self, pair: Rise) -> None:
         r = shaped(pair, [2, 1, 1], [1, 3, 3])
         r = replace(r, rounding=np.array([[0.3, 0, 0], [0, 0, 0]]))
