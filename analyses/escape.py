@@ -153,7 +153,7 @@ def compute(
     rho, start = radii(options.rho), checkpoints[0]
     if dtype != "float32":
         raise UsageError(f"escape trains in float32, not in {dtype}", "leave out --dtype")
-    if not getattr(problem.task, "classifies", True):
+    if not problem.classifies:
         raise UsageError("escape is measured by accuracy, and this problem has no classes", "ask landscape hessian")
     walker = Walker(problem, start, device, options.threshold, options.batch_size)
     own: dict[str, Setting | None] = {

@@ -75,6 +75,7 @@ def compute(
         UsageError: If radii cannot be read, or the network cannot be rescaled.
     """
     from landscape.curvature.isolation import exact_arithmetic
+    from landscape.precision import second_surface
     from landscape.rescaling import rescaled
     from landscape.scaling import ADAPTIVE
     from landscape.surface import Surface
@@ -84,12 +85,13 @@ def compute(
     copies = [rescaled(problem, c, options.rescale) for c in checkpoints] if options.rescale != 1 else []
     everyone = (*checkpoints, *copies)
     surface = Surface(problem, batch_size=options.batch_size, device=device, dtype=dtype)
-    measured = []
+    second, measured = second_surface(problem, surface), []
     for i, checkpoint in enumerate(everyone):
         found: dict[str, Array] = {}
         with exact_arithmetic(surface.flat.theta.device):
-            surface.at(checkpoint, recalibrated=options.batchnorm != "stored")
-            for stage, fields in enumerate(measure(surface, options), 1):
+            for each in (surface, second):
+                each.at(checkpoint, recalibrated=options.batchnorm != "stored")
+            for stage, fields in enumerate(measure(surface, second, options), 1):
                 found |= fields
                 progress(STAGES * i + stage, STAGES * len(everyone), checkpoint.name)
         measured.append(found)
@@ -102,13 +104,14 @@ def compute(
         m=options.m,
         delta=options.delta,
         classifies=surface.classifies,
+        test_examples=len(problem.test),
         starts=options.starts,
         metrics=ADAPTIVE,
         radius=radii,
         box=boxes,
         relative=parts,
         split=np.array(["train", "test"]),
-        **{key: np.stack([each[key] for each in measured]) for key in measured[0]},
+        **{key: np.stack([fields[key] for fields in measured]) for key in measured[0]},
     )
 
 
@@ -119,9 +122,10 @@ def work(options: Options, checkpoints: int) -> Work:
     per_climb = min(CLIMB, options.steps)
     evaluations = per_climb * (balls * len(options.starts) + (2 * len(options.radius) if options.m else 0)) + 4
     each = 3 * evaluations + 3 * 5 * 18 + 2 * options.pairs * balls + len(options.radius) + 2
+    each += balls + 2  # in the other precision: at each highest point, and at the checkpoint loss and statistics
     of = f" of {options.examples} examples (the estimate is for all)" if options.examples else ""
     text = f"{points} points × about {evaluations} evaluations of loss and gradient{of}, 54 products with the Hessian"
-    vectors = 60 + len(options.starts) + 2 * balls
+    vectors = 66 + len(options.starts) + 2 * balls
     return Work(text, train=points * each, test=points, vectors=vectors, graphs=None)
 
 
@@ -204,8 +208,8 @@ def table(*results: Rise) -> Table:
     from landscape.report import Table
 
     columns = (
-        "run", "checkpoint", "ball", "radius", "largest rise (nats)", "lowest climb", "best start", "gap (part)",
-        "‖ε‖/ρ", "to first order", "½ρ²λ₁", "average", "± s.e.", "m-sharpness", "± sampling, s.e.",
+        "run", "checkpoint", "ball", "radius", "largest rise (nats)", "± rounding", "lowest climb", "best start",
+        "gap (part)", "‖ε‖/ρ", "to first order", "½ρ²λ₁", "average", "± s.e.", "m-sharpness", "± sampling, s.e.",
         "bound on the error",
     )  # fmt: skip
     rows: list[tuple[str | float | int | None, ...]] = []
@@ -214,15 +218,15 @@ def table(*results: Rise) -> Table:
             for k, rho in enumerate(r.radius):
                 local = (float(r.linear[i, k]), float(r.quadratic[i, k]))
                 mean = (float(r.average[i, k]), float(r.average_error[i, k]))
-                more = (_cell(r.chunked[i, k]), _cell(r.sampling_error[i, k]), _bound(float(r.bound[i, k])))
-                climbs = _climbed(r.worst[i, k], r.climbs[i, k], r.gap[i, k], r)
+                more = (_cell(r.chunked[i, k]), _cell(r.sampling_error[i, k]), _bound(r, i, k))
+                climbs = _climbed(r, "", (i, k))
                 rows.append((run, name, "theta", float(rho), *climbs, float(r.reach[i, k]), *local, *mean, *more))
             for a, metric in enumerate(r.metrics):
                 for q, part in enumerate(r.relative):
                     rho = float(part * r.length[i, a])
                     slope, bend = r.adaptive_gradient_norm[i, a], max(float(r.adaptive_eigenvalue[i, a]), 0)
                     mean = (float(r.adaptive_average[i, a, q]), float(r.adaptive_average_error[i, a, q]))
-                    climbs = _climbed(r.adaptive_worst[i, a, q], r.adaptive_climbs[i, a, q], r.adaptive_gap[i, a, q], r)
+                    climbs = _climbed(r, "adaptive_", (i, a, q))
                     local = (rho * float(slope), rho**2 / 2 * bend)
                     rows.append((run, name, metric, rho, *climbs, None, *local, *mean, None, None, None))
             rows += [(run, name, *row, None, None, None) for row in _boxes(r, i)]
@@ -231,7 +235,8 @@ def table(*results: Rise) -> Table:
     note = (
         f"{r.examples} examples{chunk}; radii of scale-free balls are those of ASAM; to first order a ball rises by "
         "ρ‖∇L‖ and a box by ρ‖∇L‖₁; the average is that over the sphere, in rows of boxes that over Gaussian steps; "
-        f"PAC-Bayes bounds with δ = {r.delta:g} and the error at the worst step found: the true ones are no smaller"
+        f"PAC-Bayes bounds with δ = {r.delta:g} for all {len(r.radius)} radii together and the error at the worst step "
+        "found: the true ones are no smaller"
     )
     return Table("Balls", columns, tuple(rows), note)
 
@@ -239,23 +244,27 @@ def table(*results: Rise) -> Table:
 def _boxes(r: Rise, i: int) -> Iterator[tuple[str | float | None, ...]]:
     """Rows of the boxes of one checkpoint, up to the average and its standard error."""
     for k, rho in enumerate(r.box):
-        climbs = _climbed(r.box_worst[i, k], r.box_climbs[i, k], r.box_gap[i, k], r)
+        climbs = _climbed(r, "box_", (i, k))
         mean = (float(r.gaussian[i, k]), float(r.gaussian_error[i, k]))
         yield ("box", float(rho), *climbs, None, float(rho * r.gradient_sum[i]), None, *mean)
     for q, rho in enumerate(r.relative):
-        climbs = _climbed(r.adaptive_box_worst[i, q], r.adaptive_box_climbs[i, q], r.adaptive_box_gap[i, q], r)
+        climbs = _climbed(r, "adaptive_box_", (i, q))
         mean = (float(r.adaptive_gaussian[i, q]), float(r.adaptive_gaussian_error[i, q]))
         yield ("elementwise box", float(rho), *climbs, None, float(rho * r.adaptive_gradient_sum[i]), None, *mean)
 
 
-def _climbed(worst: float, climbs: Array, gap: float, r: Rise) -> tuple[float, float, str, float | None]:
-    return float(worst), float(climbs.min()), r.starts[int(climbs.argmax())], _cell(gap)
+def _climbed(r: Rise, body: str, at: tuple[int, ...]) -> tuple[float | str | None, ...]:
+    """Largest rise, rounding, lowest climb, best start and gap of one body, named as the prefix of its fields."""
+    worst, rounding, climbs, gap = (getattr(r, f"{body}{name}")[at] for name in ("worst", "rounding", "climbs", "gap"))
+    return float(worst), _cell(rounding), float(climbs.min()), r.starts[int(climbs.argmax())], _cell(gap)
 
 
-def _bound(value: float) -> str | None:
+def _bound(r: Rise, i: int, k: int) -> str | None:
+    value = float(r.bound[i, k])
     if np.isnan(value):
         return None
-    return f"{number(value)}, vacuous" if value >= 1 else number(value)
+    doubt = ", vacuous" if value >= 1 else "" if r.converged[i, k] else " at least, the search did not converge"
+    return number(value) + doubt
 
 
 def _cell(value: float) -> float | None:

@@ -142,16 +142,17 @@ def _products(options: Options) -> int:
 
 def _estimated(product: Product, block: Product, of: CurvatureOperator, options: Options) -> tuple[Trace, Density]:
     """Trace and density of one matrix."""
-    from landscape.curvature import estimate_trace, spectral_density
+    from landscape.curvature import estimate_trace, rounding_told, spectral_density
 
     trace = estimate_trace(
         product, of.size, sketch=options.sketch, samples=options.samples,
         seed=options.seed, device=of.device, dtype=of.dtype, block=block,
     )  # fmt: skip
-    density = spectral_density(
-        product, of.size, steps=options.steps, vectors=options.starts, points=POINTS,
-        seed=options.seed, device=of.device, dtype=of.dtype,
-    )  # fmt: skip
+    with rounding_told(of.objective, options.kind, of.batchnorm):
+        density = spectral_density(
+            product, of.size, steps=options.steps, vectors=options.starts, points=POINTS,
+            seed=options.seed, device=of.device, dtype=of.dtype,
+        )  # fmt: skip
     return trace, density
 
 

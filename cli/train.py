@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,6 +12,9 @@ from cli.output import emit
 from cli.progress import say, shown
 from landscape.training.methods import METHODS
 from landscape.training.settings import Settings
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _METHODS = "\n".join(f"  {m.name:<13} {m.text}; cost {m.cost}" for m in METHODS.values())
 
@@ -63,26 +66,35 @@ def train(
     SPEC names data and network: digits/resnet8, digits/mlp, mnist:DIR/mlp, fashion-mnist:DIR/resnet8,
     cifar10:DIR/resnet18, or your own FILE.py:NAME. Defaults in brackets are those where the problem names no other.
     """
+    from landscape import problem as problems
     from landscape.device import choose
     from landscape.training.files import Order, train_to_file
+    from landscape.wording import number
 
     wanted = options.layered(settings, pairs, flags)
     order = Order(out, fork, resume, stop_at, save_at, save_every or 0, force, choose(device))
     with shown(f"training {out.name}", silent=quiet) as progress:
-        made = train_to_file(spec, wanted, order, _silent if quiet else say, progress)
-    curve = made.history["test_error"]
-    last = float(curve[~curve.isnan()][-1]) if (~curve.isnan()).any() else float("nan")
+        problem = problems.load(spec)
+        made = train_to_file(problem, wanted, order, _silent if quiet else say, progress)
+    loss, error = (_last(made.history[key]) for key in ("test_loss", "test_error"))
     told = {
-        "out": str(out), "method": made.method, "step": made.step, "steps": made.steps, "test_error": last,
-        "cost": made.cost, "forward": made.forward, "backward": made.backward, "sha256": made.sha256,
+        "out": str(out), "method": made.method, "step": made.step, "steps": made.steps, "test_error": error,
+        "test_loss": loss, "cost": made.cost, "forward": made.forward, "backward": made.backward, "sha256": made.sha256,
     }  # fmt: skip
     if as_json:
         emit(told)
     else:
-        error = f"{last:.2%}" if last <= 1 else f"{last:.4g}"
-        error = "not evaluated yet" if last != last else f"{error} (running statistics)"
+        part = f"{error:.2%}" if error <= 1 else number(error)
+        what, value = ("error", part) if problem.classifies else ("loss", number(loss))
+        value = "not evaluated yet" if loss != loss else f"{value} (running statistics)"
         state = "" if made.step == made.steps else f" (stopped at step {made.step} of {made.steps})"
-        click.echo(f"{out}: {made.method}, test error {error}, cost {made.cost:.4g} × SGD{state}")
+        click.echo(f"{out}: {made.method}, test {what} {value}, cost {made.cost:.4g} × SGD{state}")
+
+
+def _last(curve: Tensor) -> float:
+    """The last value that was computed, NaN if none was."""
+    known = curve[~curve.isnan()]
+    return float(known[-1]) if len(known) else float("nan")
 
 
 def _silent(text: str) -> None:

@@ -16,6 +16,9 @@ from landscape.types import Setting
 
 Kind = TypeVar("Kind")
 
+LARGEST = 2**63 - 1
+"""Largest integer of an option, a seed's above all: random generators and result files hold 64 bits with a sign."""
+
 
 def option(
     default: Setting,
@@ -33,7 +36,7 @@ def option(
         default: Default value; None means "decided from the data".
         text: Help: what it is, with its unit.
         low: Smallest allowed value.
-        high: Largest allowed value.
+        high: Largest allowed value; None for no limit but that of integers, `LARGEST`.
         choices: Allowed words.
         kind: Type of the value where the default does not tell.
         infinite: Whether infinity is a value.
@@ -79,8 +82,9 @@ def _checked(name: str, value: Setting, about: Mapping[str, Any]) -> Setting:
     low, high, choices = about["low"], about["high"], about["choices"]
     if choices and value not in choices:
         raise UsageError(f"{name}='{value}' is not known", nearest(str(value), choices))
-    number = float(value) if isinstance(value, (int, float)) else 0.0
-    lost = math.isnan(number) or (math.isinf(number) and not about["infinite"])
+    number = value if isinstance(value, (int, float)) else 0  # integers are compared as such: floats have 53 bits
+    high = LARGEST if high is None and isinstance(number, int) and number > LARGEST else high
+    lost = isinstance(number, float) and (math.isnan(number) or (math.isinf(number) and not about["infinite"]))
     if lost or (low is not None and number < low) or (high is not None and number > high):
         bounds = (
             "a finite number"
@@ -103,6 +107,8 @@ def _converted(name: str, value: Setting, kind: type) -> Setting:
             return value
         if kind is float and isinstance(value, (int, str)) and not isinstance(value, bool):
             return float(value)
+        if kind is int and isinstance(value, str) and value.strip().lstrip("+-").isdecimal():
+            return int(value)
         if kind is int and isinstance(value, (str, float)) and float(value) == int(float(value)):
             return int(float(value))
     except (ValueError, OverflowError):

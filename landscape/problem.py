@@ -53,6 +53,11 @@ class Problem:
     defaults: Mapping[str, Setting] = field(default_factory=dict)
     spec: str = ""
 
+    @property
+    def classifies(self) -> bool:
+        """Whether errors are parts of one; otherwise error and loss are one thing."""
+        return bool(getattr(self.task, "classifies", True))
+
     def build(self, seed: int, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> nn.Module:
         """Build the network with initial weights drawn from a seed; the global random state is left alone.
 

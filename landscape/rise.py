@@ -20,6 +20,14 @@ import numpy as np
 from landscape.result import Array, quantity
 from landscape.training.methods import labels
 
+TOP = 0.1  # of the rise: a climb that ends with a larger first-order gap has found no top
+LOST = 0.1  # of the rise: more rounding leaves less than one digit
+
+
+def is_lost(worst: Array, rounding: Array) -> Array:
+    """Whether rises are lost in rounding, any shape; they are not where the rounding is not known."""
+    return rounding > LOST * worst
+
 
 @dataclass(frozen=True)
 class Rise:
@@ -34,8 +42,9 @@ class Rise:
         batchnorm: The rule for BatchNorm statistics in the ball.
         examples: Training examples that were used.
         m: Examples in a chunk of m-sharpness; 0 if it was not measured.
-        delta: δ of the bound.
+        delta: δ of all R bounds together; each holds with probability 1 − δ/R.
         classifies: Whether errors are parts of one.
+        test_examples: Examples that test loss and error are means over.
         starts: Names of the starts of climbs.
         metrics: Names of the relative metrics.
         radius: ρ, ascending, shape (R,).
@@ -51,7 +60,10 @@ class Rise:
         worst: Largest rise found in the ball, a lower bound of κ_ρ, shape (M, R).
         climbs: Rise at the end of each climb, shape (M, R, S).
         reach: ‖ε‖/ρ of the worst ε found: 1 on the sphere, shape (M, R).
-        gap: max over the ball of ⟨∇L(θ + ε), s − ε⟩ as a part of the rise: 0 at a stationary point, shape (M, R).
+        gap: max over the ball of ⟨∇L(θ + ε), s − ε⟩ as a part of the rise: 0 at a stationary point, infinite where
+            none was found though there is a slope, shape (M, R).
+        rounding: How far the largest rise may be wrong by rounding, from the same step in the other one of float32 and
+            float64, shape (M, R); NaN where its loss is not finite.
         sampling_error: Standard error of the rise at the worst ε as an estimate of that on all training examples,
             shape (M, R); 0 where all were used, NaN with batch statistics.
         average: Mean rise over the sphere of radius ρ, shape (M, R).
@@ -60,6 +72,7 @@ class Rise:
         box_worst: Largest rise found in the box |ε_i| ≤ ρ, shape (M, B).
         box_climbs: Rise at the end of each climb, shape (M, B, S).
         box_gap: Gap of the worst, as for the ball, shape (M, B).
+        box_rounding: Rounding of the worst, as for the ball, shape (M, B).
         gaussian: Mean rise over ε ~ N(0, ρ² I), shape (M, B).
         gaussian_error: Its standard error, shape (M, B).
         chunked: m-sharpness, the mean over chunks of m examples of the largest rise found for each, shape (M, R).
@@ -71,16 +84,18 @@ class Rise:
         adaptive_worst: Largest rise found in the ball of each relative metric, shape (M, A, Q).
         adaptive_climbs: Rise at the end of each climb, shape (M, A, Q, S).
         adaptive_gap: Gap of the worst, shape (M, A, Q).
+        adaptive_rounding: Rounding of the worst, shape (M, A, Q).
         adaptive_average: Mean rise over the sphere, shape (M, A, Q).
         adaptive_average_error: Its standard error, shape (M, A, Q).
         adaptive_gradient_sum: Σ |w_i ∂L/∂w_i|, shape (M,).
         adaptive_box_worst: Largest rise found in the box |ε_i| ≤ ρ|w_i|, ρ of `relative`, shape (M, Q).
         adaptive_box_climbs: Rise at the end of each climb, shape (M, Q, S).
         adaptive_box_gap: Gap of the worst, shape (M, Q).
+        adaptive_box_rounding: Rounding of the worst, shape (M, Q).
         adaptive_gaussian: Mean rise over ε_i ~ N(0, ρ² w_i²), shape (M, Q).
         adaptive_gaussian_error: Its standard error, shape (M, Q).
         worst_error: Error on the examples used at the worst ε, shape (M, R).
-        complexity: The square root in the PAC-Bayes bound, shape (M, R).
+        complexity: The square root in the PAC-Bayes bound with δ/R, infinite for one example, shape (M, R).
         evaluations: Evaluations of loss and gradient over the examples used, shape (M,).
     """
 
@@ -94,6 +109,7 @@ class Rise:
     m: int
     delta: float
     classifies: bool
+    test_examples: int
     starts: tuple[str, ...]
     metrics: tuple[str, ...]
     radius: Array = quantity("theta", "radius of the ball", "radius")
@@ -110,6 +126,7 @@ class Rise:
     climbs: Array = quantity("nats", "rise at the end of each climb", "checkpoint", "radius", "start")
     reach: Array = quantity("1", "length of the worst step over rho", "checkpoint", "radius")
     gap: Array = quantity("1", "first-order gap as a part of the rise", "checkpoint", "radius")
+    rounding: Array = quantity("nats", "rounding of the largest rise", "checkpoint", "radius")
     sampling_error: Array = quantity("nats", "standard error of sampling", "checkpoint", "radius")
     average: Array = quantity("nats", "mean rise over the sphere", "checkpoint", "radius")
     average_error: Array = quantity("nats", "its standard error", "checkpoint", "radius")
@@ -117,6 +134,7 @@ class Rise:
     box_worst: Array = quantity("nats", "largest rise found in the box", "checkpoint", "box")
     box_climbs: Array = quantity("nats", "rise at the end of each climb", "checkpoint", "box", "start")
     box_gap: Array = quantity("1", "first-order gap as a part of the rise", "checkpoint", "box")
+    box_rounding: Array = quantity("nats", "rounding of the largest rise", "checkpoint", "box")
     gaussian: Array = quantity("nats", "mean rise over Gaussian steps", "checkpoint", "box")
     gaussian_error: Array = quantity("nats", "its standard error", "checkpoint", "box")
     chunked: Array = quantity("nats", "m-sharpness", "checkpoint", "radius")
@@ -128,12 +146,14 @@ class Rise:
     adaptive_worst: Array = quantity("nats", "largest rise found in the ball", "checkpoint", "metric", "relative")
     adaptive_climbs: Array = quantity("nats", "end of each climb", "checkpoint", "metric", "relative", "start")
     adaptive_gap: Array = quantity("1", "its first-order gap as a part", "checkpoint", "metric", "relative")
+    adaptive_rounding: Array = quantity("nats", "rounding of the largest rise", "checkpoint", "metric", "relative")
     adaptive_average: Array = quantity("nats", "mean rise over the sphere", "checkpoint", "metric", "relative")
     adaptive_average_error: Array = quantity("nats", "its standard error", "checkpoint", "metric", "relative")
     adaptive_gradient_sum: Array = quantity("nats", "sum of |weight times derivative|", "checkpoint")
     adaptive_box_worst: Array = quantity("nats", "largest rise in the relative box", "checkpoint", "relative")
     adaptive_box_climbs: Array = quantity("nats", "end of each climb", "checkpoint", "relative", "start")
     adaptive_box_gap: Array = quantity("1", "its first-order gap as a part", "checkpoint", "relative")
+    adaptive_box_rounding: Array = quantity("nats", "rounding of the largest rise", "checkpoint", "relative")
     adaptive_gaussian: Array = quantity("nats", "mean over relative Gaussian steps", "checkpoint", "relative")
     adaptive_gaussian_error: Array = quantity("nats", "its standard error", "checkpoint", "relative")
     worst_error: Array = quantity("1", "error at the worst step", "checkpoint", "radius")
@@ -174,9 +194,33 @@ class Rise:
         return np.multiply.outer(np.maximum(self.eigenvalue, 0), self.radius**2 / 2)
 
     @property
+    def lost(self) -> Array:
+        """Whether the largest rise is lost in rounding, shape (M, R)."""
+        return is_lost(self.worst, self.rounding)
+
+    @property
+    def usable(self) -> Array:
+        """Whether the largest rise is neither lost in rounding nor 0 for want of a search, shape (M, R)."""
+        return ~self.lost & np.isfinite(self.gap)
+
+    @property
+    def converged(self) -> Array:
+        """Whether the best climb came to a top: a gap of at most a tenth of the rise, shape (M, R)."""
+        return self.gap <= TOP
+
+    @property
     def bound(self) -> Array:
         """The right side of the PAC-Bayes bound with the error found, shape (M, R): the true one is no smaller."""
         return self.worst_error + self.complexity
+
+    @property
+    def blurred(self) -> dict[str, Array]:
+        """For the forms that are largest rises, at their middle radius, whether they are lost in rounding, (M,)."""
+        theta, box, part = (len(radii) // 2 for radii in (self.radius, self.box, self.relative))
+        found = {"worst": self.lost[:, theta], "box": is_lost(self.box_worst, self.box_rounding)[:, box]}
+        scaled = is_lost(self.adaptive_worst, self.adaptive_rounding)[:, :, part]
+        found |= {metric: scaled[:, a] for a, metric in enumerate(self.metrics)}
+        return found | {"elementwise box": is_lost(self.adaptive_box_worst, self.adaptive_box_rounding)[:, part]}
 
     @property
     def forms(self) -> dict[str, Array]:

@@ -33,7 +33,9 @@ class Rules:
     tol: float = option(1e-3, "end a climb where the first-order gap is this part of the rise", low=0.0)
     pairs: int = option(10, "random steps of each average, each taken both ways", low=2)
     m: int = option(100, "examples in a chunk of m-sharpness; 0 leaves it out", low=0)
-    delta: float = option(0.05, "δ of the PAC-Bayes bound, the probability that it fails", low=1e-12, high=0.999)
+    delta: float = option(
+        0.05, "δ of the PAC-Bayes bounds, the probability that any fails: δ/R at each of R radii", low=1e-12, high=0.999
+    )
     examples: int = option(0, "random training examples to use, with sampling error; 0 for all", low=0)
     batchnorm: str = option(
         "recalibrated",

@@ -56,7 +56,7 @@ class Surface:
         self.flat = FlatModel(problem.build(0, device, dtype))
         self.batch_size = batch_size
         self.has_batchnorm = bool(layers(self.flat.model))
-        self.classifies = bool(getattr(problem.task, "classifies", True))
+        self.classifies = problem.classifies
 
     def statistics(self) -> set[str]:
         """Names of the buffers that are BatchNorm statistics; other buffers and frozen weights belong to the point."""

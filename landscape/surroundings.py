@@ -18,14 +18,16 @@ if TYPE_CHECKING:
     from landscape.ball import Body, Peak
     from landscape.curvature import HessianOperator
     from landscape.nearby import Draw, Nearby
+    from landscape.precision import SecondPrecision
     from landscape.surface import Surface
 
 
-def measure(surface: Surface, rules: Rules) -> Iterator[dict[str, Any]]:
+def measure(surface: Surface, second: Surface, rules: Rules) -> Iterator[dict[str, Any]]:
     """Measure around the point where a surface is, a few fields of `Rise` at a time.
 
     Args:
         surface: At a checkpoint, with the statistics that belong there; it comes back as it was.
+        second: In the other one of float32 and float64, at the same checkpoint with the same rule for statistics.
         rules: What is searched.
 
     Yields:
@@ -36,6 +38,7 @@ def measure(surface: Surface, rules: Rules) -> Iterator[dict[str, Any]]:
     from landscape.chunks import chunked
     from landscape.curvature import HessianOperator, check_determinism
     from landscape.nearby import Nearby
+    from landscape.precision import SecondPrecision
     from landscape.scaling import ADAPTIVE, length, scaling
 
     objective, flat = rules.objective(surface), surface.flat
@@ -43,8 +46,8 @@ def measure(surface: Surface, rules: Rules) -> Iterator[dict[str, Any]]:
     check_determinism(hessian)
     loss, error = surface.scores()
     yield {"loss": loss, "error": error, "norm": float(torch.linalg.vector_norm(flat.theta.double()))}
-    plain = Nearby(flat, objective, rules.mode)
-    centre = _centre(plain, hessian, rules)
+    plain, other = Nearby(flat, objective, rules.mode), SecondPrecision(second, rules)
+    centre = _centre(plain, hessian, other, rules)
     peaks, found = _ball(centre, rules.radius)
     yield found | _told(plain, peaks, len(surface.problem.train), rules)
     yield _box(centre, rules.half_widths)
@@ -56,7 +59,7 @@ def measure(surface: Surface, rules: Rules) -> Iterator[dict[str, Any]]:
     for metric in ADAPTIVE:
         scale = scaling(metric, flat.theta, flat.layout)
         size = length(flat.theta, scale)
-        centre = _centre(Nearby(flat, objective, rules.mode, scale), hessian, rules)
+        centre = _centre(Nearby(flat, objective, rules.mode, scale), hessian, other, rules)
         balls.append(_ball(centre, size * rules.parts)[1] | {"length": np.array(size)})
         if metric == "elementwise":
             boxes = _box(centre, rules.parts)
@@ -72,6 +75,7 @@ class Centre:
 
     Attributes:
         nearby: The loss around the point, in the metric.
+        other: The same in the other precision, in theta.
         rules: Where climbs start, and how long they are.
         slope: The gradient in the metric, shape (D,).
         top: The top eigenvector of T H T, shape (D,).
@@ -79,6 +83,7 @@ class Centre:
     """
 
     nearby: Nearby
+    other: SecondPrecision
     rules: Rules
     slope: Tensor
     top: Tensor
@@ -93,22 +98,23 @@ class Centre:
             yield direction(self.nearby.size, self.rules.seed, -1 - k, self.slope)
 
 
-def _centre(nearby: Nearby, hessian: HessianOperator, rules: Rules) -> Centre:
+def _centre(nearby: Nearby, hessian: HessianOperator, other: SecondPrecision, rules: Rules) -> Centre:
     """Take slope and top eigenvector at the point itself; the Hessian is that of the same loss, in theta."""
     import torch
 
-    from landscape.curvature import top_eigenpairs
+    from landscape.curvature import rounding_told, top_eigenpairs
 
     slope = nearby(torch.zeros(nearby.size, dtype=hessian.dtype, device=hessian.device))[1]
-    pairs = top_eigenpairs(
-        lambda z: nearby.scaled(hessian.product(nearby.scaled(z))), nearby.size, 1, seed=rules.seed,
-        device=hessian.device, dtype=hessian.dtype,
-    )  # fmt: skip
+    with rounding_told(hessian.objective, batchnorm=rules.mode):
+        pairs = top_eigenpairs(
+            lambda z: nearby.scaled(hessian.product(nearby.scaled(z))), nearby.size, 1, seed=rules.seed,
+            device=hessian.device, dtype=hessian.dtype,
+        )  # fmt: skip
     v = pairs.vectors[0].to(slope)
     v = torch.where(v[v.abs().argmax()] < 0, -v, v)  # of two signs that with a positive largest entry
     length = np.array(float(torch.linalg.vector_norm(slope.double())))
     fields = {"gradient_norm": length, "eigenvalue": pairs.values[0], "residual": pairs.residuals[0]}
-    return Centre(nearby, rules, slope, v, fields)
+    return Centre(nearby, other, rules, slope, v, fields)
 
 
 def _ball(centre: Centre, radii: Array) -> tuple[list[Peak], dict[str, Array]]:
@@ -153,7 +159,7 @@ def _climbs(centre: Centre, bodies: Sequence[Body]) -> tuple[list[Peak], dict[st
         bodies: Each in the next.
 
     Returns:
-        The highest point found in each, and fields of `Rise`: `worst`, `climbs` and `gap`.
+        The highest point found in each, and fields of `Rise`: `worst`, `climbs`, `gap` and `rounding`.
     """
     from itertools import chain
 
@@ -172,9 +178,15 @@ def _climbs(centre: Centre, bodies: Sequence[Body]) -> tuple[list[Peak], dict[st
             best = max(best, end, key=lambda peak: peak.height)
         peaks.append(best)
         heights.append(reached)
-    gap = [peak.gap / peak.height if peak.height > 0 else math.nan for peak in peaks]
     worst = np.array([peak.height for peak in peaks])
-    return peaks, {"worst": worst, "climbs": np.array(heights), "gap": np.array(gap)}
+    rounding = centre.other.rounding(peaks, centre.nearby.scaled)
+    gap = np.array([_part(peak.gap, peak.height) for peak in peaks])
+    return peaks, {"worst": worst, "climbs": np.array(heights), "gap": gap, "rounding": rounding}
+
+
+def _part(gap: float, height: float) -> float:
+    """A gap as a part of the rise, infinite where that is 0 and the gap is not: the climb found nothing."""
+    return gap / height if height > 0 else 0.0 if gap == 0 else math.inf
 
 
 def _told(nearby: Nearby, peaks: Sequence[Peak], population: int, rules: Rules) -> dict[str, Array]:
@@ -198,10 +210,12 @@ def _sampling_error(nearby: Nearby, peak: Peak, population: int, rules: Rules) -
         rules: Whether there was a draw.
 
     Returns:
-        The error; 0 if all examples were used, NaN with batch statistics.
+        The error; 0 if all examples were used, NaN with batch statistics and for one example, which tells no spread.
     """
-    if not rules.examples or rules.mode == "train":
-        return math.nan if rules.examples else 0.0
+    if not rules.examples:
+        return 0.0
+    if rules.mode == "train" or len(nearby.objective.data) < 2:
+        return math.nan
     rises = nearby.rises(peak.point)
     return float(rises.std()) * math.sqrt((1 - len(rises) / population) / len(rises))
 
@@ -216,7 +230,8 @@ def _bounded(surface: Surface, nearby: Nearby, peaks: Sequence[Peak], rules: Rul
         return {"worst_error": np.full(len(peaks), np.nan), "complexity": np.full(len(peaks), np.nan)}
     norm = float(torch.linalg.vector_norm(surface.flat.theta.double()))
     errors, n = surface.problem.task.errors, len(nearby.objective.data)
+    delta = rules.delta / len(rules.radius)  # all of the bounds hold together, and so does the smallest
     return {
         "worst_error": np.array([float(nearby.each(peak.point, errors).mean()) for peak in peaks]),
-        "complexity": np.array([complexity(nearby.size, n, norm, float(rho), rules.delta) for rho in rules.radius]),
+        "complexity": np.array([complexity(nearby.size, n, norm, float(rho), delta) for rho in rules.radius]),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from pathlib import Path
@@ -9,6 +10,12 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import Command, Pair
+
+from analyses import REGISTRY
+from analyses.experiments import EXPERIMENTS
+from landscape.errors import UsageError
+from landscape.options import make
+from landscape.training.settings import Settings
 
 TRAIN = ("train", "digits/mlp", "--epochs", "2", "--evaluations", "1")
 
@@ -37,6 +44,9 @@ def check(result: object, code: int, *says: str) -> None:
         (["train", "digits/mlp", "--out", "x.pt", "--rho", "-1"], 2, ["rho=-1.0 is out of range", "at least 0"]),
         (["train", "digits/mlp", "--out", "x.pt", "--switch", "1.5"], 2, ["switch=1.5", "in [0.0, 1.0]"]),
         (["train", "digits/mlp", "--out", "x.pt", "--epochs", "0"], 2, ["epochs=0"]),
+        (["train", "digits/mlp", "--out", "x.pt", "--seed", "9" * 20], 2, ["seed=9999", "in [0, 9223372036854775807]"]),
+        (["sharpness", "a.pt", "--seed", "9" * 20], 2, ["seed=9999", "in [0, 9223372036854775807]"]),
+        (["hessian", "a.pt", "--seed", "-1"], 2, ["seed=-1", "at least 0"]),
         (["train", "digits/mlp", "--out", "x.pt", "--lr", "fast"], 2, ["lr='fast'", "float"]),
         (["train", "digits/mlp", "--out", "x.pt", "--norm", "0.5"], 2, ["norm=0.5"]),
         (["train", "digits/mlp", "--out", "x.pt", "--set", "roh=1"], 2, ["setting 'roh'", "did you mean 'rho'?"]),
@@ -184,3 +194,18 @@ def test_weights_from_elsewhere_are_no_fork(run: Command, pair: Pair, tmp_path: 
     torch.save({"weight": torch.ones(2)}, tmp_path / "w.pt")
     done = run(*TRAIN, "--fork", tmp_path / "w.pt", "--out", tmp_path / "a.pt")
     check(done, 3, "is not a checkpoint of this toolkit", "landscape train wrote")
+
+
+SEEDED = [module.Options for module in (*REGISTRY, *EXPERIMENTS)] + [Settings]
+SEEDED = [cls for cls in SEEDED if any(field.name == "seed" for field in dataclasses.fields(cls))]
+
+
+@pytest.mark.parametrize("cls", SEEDED, ids=lambda cls: cls.__module__)
+def test_a_seed_is_an_integer_that_generators_take_and_every_digit_of_it_counts(cls: type) -> None:
+    for most in (2**63 - 1, 2**62 + 1):
+        torch.Generator().manual_seed(most)
+        assert make(cls, {"seed": most}).seed == make(cls, {"seed": str(most)}).seed == most  # type: ignore[attr-defined]
+    for seed in (2**63, str(2**63), "1e30", 10**400):
+        with pytest.raises(UsageError, match="seed=") as error:
+            make(cls, {"seed": seed})
+        assert "in [0, 9223372036854775807]" in error.value.remedy

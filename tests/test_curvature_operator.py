@@ -33,6 +33,7 @@ from torch.nn.utils.parametrizations import weight_norm
 
 from landscape.curvature import HessianOperator, Objective, chunked, dense_hessian, eigenpairs
 from landscape.curvature.bilinear import by_phases
+from landscape.curvature.rounding import skewness
 from landscape.errors import InputError, LandscapeError, UsageError
 from landscape.split import Split
 
@@ -260,21 +261,49 @@ class Skewed(torch.autograd.Function):
         return 2 * slope * x.roll(1, -1).detach().roll(-1, -1) + 0 * slope * x + slope * (x - x.detach()).roll(1, -1)
 
 
-def test_second_derivatives_that_are_not_symmetric_are_refused() -> None:
-    class Wrong(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.layer = nn.Linear(6, 3)
+class Wrong(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(6, 3)
 
-        def forward(self, inputs: Tensor) -> Tensor:
-            return Skewed.apply(self.layer(inputs))  # type: ignore[no-untyped-call, no-any-return]
+    def forward(self, inputs: Tensor) -> Tensor:
+        return Skewed.apply(self.layer(inputs))  # type: ignore[no-untyped-call, no-any-return]
 
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_second_derivatives_that_are_not_symmetric_are_refused(dtype: torch.dtype) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        problem = Objective(Wrong().double(), cross_entropy, points(), 25)
+        problem = Objective(Wrong().to(dtype), cross_entropy, points(), 25)
     for engine in ("dense", "lanczos"):
         with pytest.raises(InputError, match="not symmetric"):
             eigenpairs(problem, 2, engine)
+
+
+def fitted(margin: float, dtype: torch.dtype) -> Objective:
+    """One example whose logits, all weights of the last layer's bias apart, are `margin` ahead of the others."""
+    model = mlp(nn.Tanh).to(dtype)
+    data = Split(points().inputs[:1].to(dtype), points().targets[:1])
+    with torch.no_grad():
+        model[-1].bias += margin * nn.functional.one_hot(data.targets[0], 3)  # type: ignore[index, operator]
+    return Objective(model, cross_entropy, data)
+
+
+def test_an_example_fitted_to_the_last_digit_is_rounding_and_no_fault_of_the_network() -> None:
+    exact = fitted(16.0, torch.float64)
+    value = float(torch.linalg.eigvalsh(dense_hessian(exact))[-1])
+    assert eigenpairs(exact, 1).values[0] == pytest.approx(value, rel=1e-6)
+    with pytest.raises(UsageError, match="symmetric in float64") as error:
+        eigenpairs(fitted(16.0, torch.float32), 1)
+    assert error.value.remedy == "use --dtype float64"
+
+
+def test_a_wrong_second_derivative_is_told_from_rounding_by_one_random_vector() -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        wrong = Objective(Wrong().double(), cross_entropy, points(), 25)
+    assert skewness(HessianOperator(wrong)) > 1e-2
+    assert skewness(HessianOperator(fitted(16.0, torch.float64))) < 1e-6
 
 
 class Strides(nn.Module):

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 from conftest import Command
 
+from landscape import checkpoint as checkpoints
 from landscape import problem as problems
 from landscape.errors import InputError
+from landscape.wording import number
 
 STUDY = Path(__file__).parent / "my_study.py"
 DATA = Path(os.environ.get("LANDSCAPE_DATA", Path(__file__).parent.parent.parent / "shared" / "data"))
@@ -43,6 +45,32 @@ def test_a_users_own_problem_goes_the_whole_way(run: Command, tmp_path: Path) ->
     told = json.loads(run("hessian", sgd, "--top", "1", "--json", "-q", "--engine", "dense").stdout)
     lanczos = json.loads(run("hessian", sgd, "--top", "1", "--json", "-q", "--out", tmp_path / "l.h5").stdout)
     assert lanczos["result"]["eigenvalue"][0][0] == pytest.approx(told["result"]["eigenvalue"][0][0], rel=1e-3)
+
+
+REGRESSION = """
+import torch
+from torch import nn
+from landscape.problem import Problem
+from landscape.split import Split
+from landscape.task import SquaredError
+
+x = torch.linspace(-1, 1, 40)[:, None]
+data = Split(x, 3 * x + x**2)
+problem = Problem(lambda: nn.Linear(1, 1), data, data, SquaredError(), defaults={"epochs": 2})
+"""
+
+
+def test_a_regression_is_told_by_its_test_loss(run: Command, tmp_path: Path) -> None:
+    (tmp_path / "line.py").write_text(REGRESSION)
+    done = run("train", f"{tmp_path}/line.py:problem", "--out", tmp_path / "a.pt", "-q")
+    assert done.exit_code == 0, done.output
+    found = checkpoints.load(tmp_path / "a.pt")
+    slope, offset = found.theta.tolist()
+    x = [-1 + 2 * k / 39 for k in range(40)]
+    loss = sum((slope * v + offset - 3 * v - v * v) ** 2 for v in x) / 40
+    assert f"test loss {number(loss)} (running statistics)" in done.stdout
+    assert "error" not in done.stdout
+    assert "%" not in done.stdout
 
 
 def test_a_factory_without_parameters_is_seeded(tmp_path: Path) -> None:

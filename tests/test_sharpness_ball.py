@@ -312,7 +312,7 @@ class TestBound:
     def test_the_bound_adds_the_error_found_and_is_labelled(self, clouded: sharpness.Rise) -> None:
         assert clouded.bound == pytest.approx(clouded.worst_error + clouded.complexity)
         norm = float(clouded.norm[0])
-        assert clouded.complexity[0, 0] == pytest.approx(complexity(155, 60, norm, 0.02, 0.05))
+        assert clouded.complexity[0, 0] == pytest.approx(complexity(155, 60, norm, 0.02, 0.05 / 3))
         assert (clouded.worst_error >= 0).all()
         cells = {row[-1] for row in sharpness.table(clouded).rows}
         assert any(isinstance(cell, str) and cell.endswith("vacuous") for cell in cells)
@@ -434,20 +434,16 @@ def counted(part: str) -> bool:
 
 class TestWords:
     def test_they_say_who_is_flatter_and_count_the_order(self, clouded: sharpness.Rise) -> None:
-        answer, detail = sharpness.words(clouded, clouded)
-        flat, sharp = np.argsort(clouded.worst[:, 1])
-        names = clouded.labels
-        assert answer.startswith(f"{names[flat]} is ")
-        assert f"times flatter than {names[sharp]} at ρ = 0.1" in answer
+        worst = clouded.worst * [[1.0], [9.0]]  # the same order at every radius
+        clear = replace(clouded, worst=worst, error=np.array([[0.0, 0.1], [0.0, 0.4]]), test_examples=200)
+        answer, detail = sharpness.words(clear, clear)
+        a, b = clear.labels
+        assert answer.startswith(f"{a} is ")
+        assert f"times flatter than {b} at ρ = 0.1" in answer
         assert "in 2 of 2 seeds" in answer
-        agrees = (clouded.error[flat, 1] < clouded.error[sharp, 1]) * 2
-        equal = clouded.error[0, 1] == clouded.error[1, 1]
-        if equal:
-            assert "Test errors are equal" in detail
-        else:
-            groups = detail.split("ordered right: ")[1].split(". ")[0].split("; ")
-            (said,) = [group for group in groups if counted(group)]
-            assert said.startswith(f"{agrees} of 2 by ")
+        groups = detail.split("ordered right: ")[1].split(". ")[0].split("; ")
+        (said,) = [group for group in groups if counted(group)]
+        assert said.startswith("2 of 2 by ")
 
     def test_a_loss_that_cannot_rise_is_told_without_a_division(self) -> None:
         nothing = Split(torch.zeros(8, 5, dtype=torch.float64), torch.zeros(8, 1, dtype=torch.float64))

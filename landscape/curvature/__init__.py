@@ -20,6 +20,7 @@ from landscape.curvature.operator import HessianOperator
 from landscape.curvature.power import power_eigenpairs
 from landscape.curvature.pyhessian_engine import pyhessian_eigenpairs
 from landscape.curvature.rest import Rest, packed, unpacked
+from landscape.curvature.rounding import rounding_told
 from landscape.curvature.sampling import sampling_error, subset
 from landscape.curvature.trace import Trace, estimate_trace
 
@@ -50,6 +51,7 @@ __all__ = [
     "perturbed",
     "power_eigenpairs",
     "pyhessian_eigenpairs",
+    "rounding_told",
     "sampling_error",
     "smooth",
     "spectral_density",

@@ -248,8 +248,30 @@ def certify(
     )
 
 
+class AsymmetryError(InputError):
+    """Second derivatives are not symmetric.
+
+    Attributes:
+        share: The largest difference of two entries that should be equal, relative to the largest entry.
+    """
+
+    def __init__(self, share: float) -> None:
+        """Say what it means.
+
+        Args:
+            share: See the attribute.
+        """
+        super().__init__(
+            f"the second derivatives are not symmetric (by {share:.1%}): an operation has wrong ones",
+            "compare its layers with finite differences, and write the layer concerned in elementary operations",
+        )
+        self.share = share
+
+
 def check_symmetry(apart: float, size: float, most: float) -> None:
     """Refuse second derivatives that are not symmetric: an operation of the network has a wrong one.
+
+    In float32 it may be rounding, which `landscape.curvature.rounding` tells apart.
 
     Args:
         apart: The largest difference of two entries that should be equal.
@@ -257,10 +279,7 @@ def check_symmetry(apart: float, size: float, most: float) -> None:
         most: Most that the difference may be, relative to that.
 
     Raises:
-        InputError: If it is more.
+        AsymmetryError: If it is more.
     """
     if apart > most * size:
-        raise InputError(
-            f"the second derivatives are not symmetric (by {apart / size:.1%}): an operation has wrong ones",
-            "compare its layers with finite differences, and write the layer concerned in elementary operations",
-        )
+        raise AsymmetryError(apart / size)

@@ -19,6 +19,7 @@ from landscape.curvature.objective import Objective
 from landscape.curvature.operator import HessianOperator
 from landscape.curvature.power import power_eigenpairs
 from landscape.curvature.pyhessian_engine import pyhessian_eigenpairs
+from landscape.curvature.rounding import rounding_told
 from landscape.errors import UsageError, nearest
 
 Engine = Literal["lanczos", "power", "pyhessian", "dense"]
@@ -64,7 +65,7 @@ def eigenpairs(
 
     Raises:
         UsageError: If the engine is unknown or does not know the matrix, k or tol is out of range, the objective
-            is random, or CUDA graphs are asked for where there are none.
+            is random, CUDA graphs are asked for where there are none, or float32 products are lost in rounding.
         ValueError: If an engine other than "lanczos" is given a state to resume or to save.
     """
     if engine != "lanczos" and (state is not None or save is not None):
@@ -86,15 +87,16 @@ def eigenpairs(
         return pyhessian_eigenpairs(operator, k, tol, seed=seed, max_products=max_products)
     resumable = partial(top_eigenpairs, state=state, save=save, choice=operator.choice)
     search = resumable if engine == "lanczos" else power_eigenpairs
-    return search(
-        operator.product,
-        operator.size,
-        k,
-        tol,
-        seed=seed,
-        device=operator.device,
-        dtype=operator.dtype,
-        max_products=max_products,
-        progress=progress,
-        block=operator.block,
-    )
+    with rounding_told(objective, kind, batchnorm):
+        return search(
+            operator.product,
+            operator.size,
+            k,
+            tol,
+            seed=seed,
+            device=operator.device,
+            dtype=operator.dtype,
+            max_products=max_products,
+            progress=progress,
+            block=operator.block,
+        )

@@ -79,6 +79,7 @@ class Krylov:
 
         Raises:
             DivergedError: If the product is not finite.
+            AsymmetryError: If it does not fit those before.
         """
         self._swap(way, self.steps)
         rows = self.basis[: self.rows]  # (n + p, D)

@@ -86,7 +86,7 @@ class Settings:
     channels_last: bool = option(False, "images as NHWC in memory; theta keeps its order")
     switch: float = option(0.75, "part E/T of the steps after which a method switches", low=0.0, high=1.0)
     period: int = option(20, "n: a method uses SAM every n-th step", low=1)
-    seed: int = option(0, "seed of initial weights, order, augmentation and all noise", low=0, high=2**62)
+    seed: int = option(0, "seed of initial weights, order, augmentation and all noise", low=0)
     evaluations: int = option(10, "how often the test data are evaluated on the way", low=1, high=10_000)
 
     def part(self, name: str) -> str:

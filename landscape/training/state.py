@@ -211,7 +211,8 @@ class Run:
         loss, error = (float(self._history[k][first : self.step].mean()) for k in ("loss", "error"))
         kind = "SAM" if self._schedule(self.step - 1) else self._settings.part("optimizer")
         lr = learning_rate(self._settings, self._n, self.step - 1)
-        return f"{self._settings.method} ({kind} step)  loss {loss:.4f}  error {error:.2%}  lr {lr:.3g}"
+        wrong = f"  error {error:.2%}" if self._problem.classifies else ""
+        return f"{self._settings.method} ({kind} step)  loss {loss:.4f}{wrong}  lr {lr:.3g}"
 
     def checkpoint(self) -> Checkpoint:
         """The state as it is now, copied to the CPU."""
