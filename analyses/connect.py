@@ -50,7 +50,11 @@ class Options:
     )
     seed: int = option(0, "seed of order and places", low=0)
     save_at: float | None = option(
-        None, "also write the curve's point at this t as a checkpoint beside the result", low=0.0, high=1.0, kind=float
+        None,
+        "also write the curve's point at this t as a checkpoint beside the result; none",
+        low=0.0,
+        high=1.0,
+        kind=float,
     )
     points: int = option(21, "points measured on the curve and on the line, with both ends and the middle", low=3)
     batch_size: int = option(500, "examples in a forward pass", low=2)

@@ -19,7 +19,7 @@ from landscape.options import option
 from landscape.sharpness import Sharpness
 from landscape.training.methods import labels
 from landscape.types import Progress, Work, quiet
-from landscape.wording import bounded, seeds, spread
+from landscape.wording import bounded, plural, seeds, spread
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -243,9 +243,8 @@ def table(*results: Sharpness) -> Table:
                 low, reach = float(r.smallest[i]), float(r.smallest_residual[i]) + r_i
                 ends_ = (low - reach, low + reach, None, None, _cell(low + wd), None, None)
                 rows.append((run, name, "smallest", low, *ends_, *about))
-    note = (
-        f"{results[0].engine}, tol {results[0].tol:g}, {results[0].examples} examples; an eigenvalue lies from … to …"
-    )
+    first = results[0]
+    note = f"{first.engine}, tol {first.tol:g}, {plural(first.examples, 'example')}; an eigenvalue lies from … to …"
     return Table("Eigenvalues", columns, tuple(rows), note)
 
 

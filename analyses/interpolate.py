@@ -188,12 +188,8 @@ def within_sampling(r: Interpolation) -> bool:
 
 def listing(result: Interpolation) -> list[str]:
     """How sure the barrier and the curve are, the slopes at both ends, and what is missing."""
-    between, sampling = result.barrier_loss_between[0], 1.96 * result.barrier_loss_sampling[1]
-    halves = number(float(result.barrier_loss_halves[1]))
-    lines = [
-        f"barrier in training uncertain by {number(float(between))} nats between points, in test by "
-        f"{number(float(sampling))} nats of sampling (95 %); {halves} nats with α chosen on the other half"
-    ]
+    between = number(float(result.barrier_loss_between[0]))
+    lines = [f"barrier in training uncertain by {between} nats between points, {_sampling(result)}"]
     width = float(np.ptp(result.loss[0, result.status == OK])) if (result.status == OK).any() else 0.0
     part = f" ({result.between[0] / width:.2%} of the range)".replace("%", " %") if width else ""
     lines.append(
@@ -210,6 +206,14 @@ def listing(result: Interpolation) -> list[str]:
         lines.append(f"bf16 {kept}: it moves the training loss by {number(100 * result.precision_gap)} % of its range")
     missing = _missing((result,))
     return [*lines, missing] if missing else lines
+
+
+def _sampling(r: Interpolation) -> str:
+    """How far the barrier of the test loss may be that of these test examples; one example does not tell."""
+    error, halves = 1.96 * float(r.barrier_loss_sampling[1]), float(r.barrier_loss_halves[1])
+    if not np.isfinite([error, halves]).all():
+        return "in test by sampling: not measured"
+    return f"in test by {number(error)} nats of sampling (95 %); {number(halves)} nats with α chosen on the other half"
 
 
 def _missing(results: Sequence[Interpolation]) -> str:

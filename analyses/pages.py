@@ -22,6 +22,7 @@ from landscape.errors import InputError
 from landscape.report import Finding, Page, Panel, Section, Table
 from landscape.result import Provenance
 from landscape.training.methods import labels
+from landscape.wording import plural
 
 
 @dataclass(frozen=True)
@@ -210,7 +211,7 @@ def _lead(stored: Sequence[Stored], problems: Sequence[str]) -> str:
     inputs = {digest for s in stored for digest in s.provenance.inputs.values()}
     if not inputs:
         return "Toy experiments: what is claimed of SAM beside what is found, where everything can be computed."
-    what = f"{len(inputs)} checkpoint{'s' * (len(inputs) > 1)} of {', '.join(problems)}"
+    what = f"{plural(len(inputs), 'checkpoint')} of {', '.join(problems)}"
     return f"{what}: where in the valley they sit, how sharp it is there, and what it means for their test errors."
 
 
@@ -222,12 +223,16 @@ def _warnings(stored: Sequence[Stored]) -> list[str]:
         if not np.all(converged):
             found.append(f"{s.path.name}: some eigenvalues did not converge, see the table")
         if np.any(status):
-            found.append(f"{s.path.name}: {int(np.sum(status != 0))} points or directions could not be measured")
+            found.append(f"{s.path.name}: {_missing(int(np.sum(status != 0)))} could not be measured")
     if len({s.provenance.problem for s in stored if s.provenance.problem}) > 1:
         found.append("The results are of different problems.")
     if len({s.provenance.versions.get("torch") for s in stored}) > 1:
         found.append("The results were computed with different versions of torch.")
     return found
+
+
+def _missing(n: int) -> str:
+    return "1 point or direction" if n == 1 else f"{n} points or directions"
 
 
 def _provenance(stored: Sequence[Stored]) -> Table:

@@ -19,7 +19,7 @@ from landscape.options import option
 from landscape.result import Array, quantity
 from landscape.training.methods import labels
 from landscape.types import Progress, Work, quiet
-from landscape.wording import number, seeds, spread
+from landscape.wording import number, plural, seeds, spread
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -320,5 +320,5 @@ def table(*results: Spectrum) -> Table:
             cells = (value, float(r.trace_error[i]), shifted, value / r.size)
             rows.append((run, name, *cells, *(float(part) for part in divided), int(r.products[i])))
     first = results[0]
-    note = f"D = {first.size}, σ = {first.sigma:.3g} nats/θ², {first.examples} examples; parts of all eigenvalues"
-    return Table("Trace and parts of the spectrum", columns, tuple(rows), note)
+    note = f"D = {first.size}, σ = {first.sigma:.3g} nats/θ², {plural(first.examples, 'example')}"
+    return Table("Trace and parts of the spectrum", columns, tuple(rows), f"{note}; parts of all eigenvalues")

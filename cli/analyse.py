@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,8 @@ import numpy as np
 from analyses import Analysis
 from cli import options
 from cli.progress import say, shown
+from landscape.errors import UsageError
+from landscape.wording import plural
 
 _RESUME = "go on with a run that was stopped; the result is the same bit for bit"
 _SMALL = 1000  # entries of an array that --json prints
@@ -28,11 +32,12 @@ def command(analysis: Analysis) -> click.Command:
     Returns:
         The command, named after it.
     """
-    least, most = analysis.TAKES
     second = analysis.NAME == "asymmetry"  # its other checkpoint is an option
 
     @click.command(name=analysis.NAME, help=_help(analysis), epilog=f"\b\nExample:\n  {analysis.EXAMPLE}")
-    @click.argument("files", nargs=1 if second else -1, required=True, type=click.Path(path_type=Path))
+    @click.argument(
+        "files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE" if second else None
+    )
     @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="result to write (HDF5)")
     @options.from_fields(analysis.Options)
     @options.problem
@@ -41,20 +46,30 @@ def command(analysis: Analysis) -> click.Command:
     @options.device
     @options.force
     @options.common
-    def run(files: Any, out: Path | None, problem: str | None, dtype: str, device: str, **rest: Any) -> None:
-        paths = [files, *([rest.pop("toward")] if rest.get("toward") else [])] if second else list(files)
-        rest.pop("toward", None)
-        if not least <= len(paths) <= most:
-            wanted = f"{least}" if least == most else f"{least} or more"
-            raise click.UsageError(f"{analysis.NAME} takes {wanted} checkpoints, got {len(paths)}")
-        _run(analysis, paths, out, problem, dtype, device, **rest)
+    def run(
+        files: tuple[Path, ...], out: Path | None, problem: str | None, dtype: str, device: str,
+        toward: Path | None = None, **rest: Any,
+    ) -> None:  # fmt: skip
+        _check(analysis, files, second)
+        _run(analysis, [*files, *([toward] if toward else [])], out, problem, dtype, device, **rest)
 
     if hasattr(analysis, "resumable"):
         run = click.option("--resume", is_flag=True, help=_RESUME)(run)
     if second:
-        toward = click.option("--toward", type=click.Path(path_type=Path), help="checkpoint to look toward")
-        run = toward(run)
+        run = click.option("--toward", type=click.Path(path_type=Path), help="checkpoint to look toward")(run)
     return run
+
+
+def _check(analysis: Analysis, files: Sequence[Path], second: bool) -> None:
+    """Refuse more or fewer files than a question takes; `second` is whether the other one is named by an option."""
+    least, most = analysis.TAKES
+    if second and len(files) > 1:
+        words = shlex.join(["landscape", analysis.NAME, str(files[0]), "--toward", str(files[1])])
+        cause = f"{analysis.NAME} takes one file, and the one to look toward as --toward, got {len(files)} files"
+        raise UsageError(cause, words)
+    if not least <= len(files) <= most:
+        wanted = plural(least, "checkpoint") if least == most else f"{least} or more checkpoints"
+        raise click.UsageError(f"{analysis.NAME} takes {wanted}, got {len(files)}")
 
 
 def _help(analysis: Analysis) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -40,17 +41,32 @@ def from_fields(cls: type, skip: tuple[str, ...] = ()) -> Callable[[F], F]:
 
 def _option(field: dataclasses.Field[Any]) -> Callable[[F], F]:
     about, name = field.metadata, field.name.replace("_", "-")
-    text = f"{about['text']}  [{_default(field)}]"
+    text = described(about["text"], field.default)
     if about["kind"] is bool:
         return click.option(f"--{name}/--no-{name}", field.name, default=None, help=text)
     metavar = "|".join(about["choices"]) if about["choices"] else about["kind"].__name__.upper()
     return click.option(f"--{name}", field.name, default=None, metavar=metavar, help=text)
 
 
-def _default(field: dataclasses.Field[Any]) -> str:
-    if isinstance(field.default, bool):
-        return "yes" if field.default else "no"
-    return "default: decided from the data" if field.default is None else f"default: {field.default}"
+def described(text: str, default: object) -> str:
+    """The help of an option: what it is, then its default in brackets.
+
+    Args:
+        text: What it is; where the default is None, what is taken in its place may follow a semicolon.
+        default: Its default.
+
+    Returns:
+        For instance "weight decay  [default: that of the checkpoint's training]".
+    """
+    if isinstance(default, bool):
+        return f"{text}  [{'yes' if default else 'no'}]"
+    what, semicolon, taken = text.rpartition("; ")
+    if default is not None or not semicolon:
+        return f"{text}  [default: {'decided from the data' if default is None else default}]"
+    return f"{what}  [default: {_LEADING.sub('', taken)}]"
+
+
+_LEADING = re.compile("^(default|else|otherwise) ")  # which the brackets say
 
 
 def given(values: Mapping[str, Any]) -> dict[str, Setting]:

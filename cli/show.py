@@ -37,11 +37,12 @@ def compare(
     from landscape.opening import open_checkpoints
 
     refuse_existing(out / REPORT, force)
-    found, pair = open_checkpoints([a, b], problem, (lambda text: None) if quiet else say)
+    told_of = (lambda text: None) if quiet else say
+    found, pair = open_checkpoints([a, b], problem, told_of)
     with shown("compare", silent=quiet) as progress:
         made = run(
             found, pair, [a, b], out, batch_size=batch_size, force=force, device=choose(device), dtype=dtype,
-            progress=progress,
+            progress=progress, say=told_of,
         )  # fmt: skip
     if as_json:
         emit({"out": str(made.report), "verdict": made.verdict.answer, "detail": made.verdict.detail})

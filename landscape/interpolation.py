@@ -128,7 +128,7 @@ def collect(line: Line, points: Sequence[Point], gap: float, adaptive: bool) -> 
         surface.at(checkpoint, recalibrated=False)
         ends[:, :, i] = surface.scores()
     curves = [[curve_of(alpha, mean[q, s], slope if (q, s) == (0, 0) else None) for s in (0, 1)] for q in (0, 1)]
-    told = [_barriers(alpha, curves[q], rise[q], spread_[q], smooth=q == 0) for q in (0, 1)]
+    told = [_barriers(alpha, mean[q], curves[q], rise[q], spread_[q], smooth=q == 0) for q in (0, 1)]
     low, high = wilson(mean[1], n[:, None]) if surface.classifies else (np.full_like(mean[1], np.nan),) * 2
     return Interpolation(
         names=(line.a.name, line.b.name),
@@ -160,12 +160,12 @@ def collect(line: Line, points: Sequence[Point], gap: float, adaptive: bool) -> 
 
 
 def _barriers(
-    alpha: Array, curves: Sequence[Curve | None], rise: Array, spread: Array, smooth: bool
+    alpha: Array, values: Array, curves: Sequence[Curve | None], rise: Array, spread: Array, smooth: bool
 ) -> dict[str, Array]:
     """Fields of both splits' barriers by the ends of their names; over a hole only measured points count."""
     found = []
     for s, curve in enumerate(curves):
-        known = np.isfinite(spread[s])
+        known = np.isfinite(values[s])  # which a spread is not where the split is one example
         whole = bool(known[(alpha >= 0) & (alpha <= 1)].all())
         barrier = measure(curve, rise[s, known], spread[s, known], smooth and whole)
         found.append(barrier if whole else replace(barrier, between=math.nan))  # nothing is known of a hole

@@ -132,11 +132,12 @@ class Line:
         return tuple((torch.full((2, 1), math.nan),) * 2 if end is None else end[0] for end in found)
 
     def _above_chord(self, alpha: float, split: int, values: Tensor) -> tuple[Array, Array]:
-        """Mean height of both halves of the examples, shape (2, 2), and its standard error, shape (2,)."""
+        """Mean height of both halves of the examples, shape (2, 2), and its standard error, shape (2,), NaN of one."""
         first, last = (end[split].double() for end in self._ends)
         height = values.double() - ((1 - alpha) * first + alpha * last)  # (2, N)
         halves = torch.stack([height[:, ::2].mean(1), height[:, 1::2].mean(1)], 1)
-        error = height.std(1) / math.sqrt(height.shape[1])
+        n = height.shape[1]
+        error = height.std(1) / math.sqrt(n) if n > 1 else torch.full((2,), math.nan, dtype=torch.float64)
         return halves.cpu().numpy(), error.cpu().numpy()
 
     def _evaluate(self, alpha: float, slope: bool) -> tuple[tuple[Tensor, Tensor], Array, float] | None:

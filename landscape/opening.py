@@ -109,9 +109,10 @@ def _frozen_apart(found: Sequence[Checkpoint], network: nn.Module) -> list[str]:
 
 
 def _distinct_names(found: Sequence[Checkpoint], paths: Sequence[Path]) -> list[Checkpoint]:
-    """Name checkpoints after their files; files of equal names take their directory's along."""
+    """Name checkpoints after their files; files of equal names take their directory's along, or the whole path."""
     stems = [path.stem for path in paths]
+    longer = [f"{path.resolve().parent.name}/{path.stem}" for path in paths]
     return [
-        dataclasses.replace(c, name=p.stem if stems.count(p.stem) == 1 else f"{p.resolve().parent.name}/{p.stem}")
-        for c, p in zip(found, paths, strict=True)
+        dataclasses.replace(c, name=s if stems.count(s) == 1 else n if longer.count(n) == 1 else str(p))
+        for c, s, n, p in zip(found, stems, longer, paths, strict=True)
     ]

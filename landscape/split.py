@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from landscape.errors import UsageError
+from landscape.wording import plural
 
 _SAME = 1e-4
 
@@ -163,7 +164,7 @@ class Split:
             UsageError: If there are not that many.
         """
         if not 1 <= n <= len(self):
-            raise UsageError(f"expected 1 to {len(self)} examples, got {n}", f"there are {len(self)} examples")
+            raise UsageError(f"expected 1 to {plural(len(self), 'example')}, got {n}", "ask for no more than there are")
         drawn = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))[:n].to(self.inputs.device)
         return replace(self, inputs=self.inputs[drawn], targets=self.targets[drawn])
 

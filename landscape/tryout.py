@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from landscape.batchnorm import mode
 from landscape.errors import InputError, UsageError
 from landscape.split import Split
+from landscape.wording import plural
 
 if TYPE_CHECKING:
     from landscape.problem import Problem
@@ -47,8 +48,9 @@ def try_out(problem: Problem, where: str) -> None:
                 )
                 values = _understood(partial(rule, output, targets), what)
                 if tuple(values.shape) != (len(targets),):
+                    shape, wanted = tuple(values.shape), plural(len(targets), "example")
                     raise InputError(
-                        f"{where}: the task gave values of shape {tuple(values.shape)} for {len(targets)} examples",
+                        f"{where}: the task gave values of shape {shape} for {wanted}",
                         "let it give one value for each example, shape (B,)",
                     )
         _repeats(problem, model, where)

@@ -91,6 +91,11 @@ def duration(seconds: float) -> str:
     return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
 
 
+def plural(n: int, one: str) -> str:
+    """How many there are, the noun with an s unless there is one: "1 example", "2 examples"."""
+    return f"{n} {one}{'s' * (n != 1)}"
+
+
 def seeds(n: int) -> str:
     """How many runs a mean is over: nothing for one, " over 3 seeds" for three."""
     return "" if n == 1 else f" over {n} seeds"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from conftest import Command, Pair
 from analyses import REGISTRY
 from analyses.experiments import EXPERIMENTS
 from landscape.errors import UsageError
+from landscape.opening import open_checkpoints
 from landscape.options import make
 from landscape.training.settings import Settings
 
@@ -69,6 +71,9 @@ def check(result: object, code: int, *says: str) -> None:
         (["interpolate", "a.pt"], 2, ["takes 2 checkpoints, got 1"]),
         (["interpolate", "a.pt", "b.pt"], 3, ["a.pt does not exist"]),
         (["hessian"], 2, ["Missing argument"]),
+        (["asymmetry"], 2, ["Missing argument"]),
+        (["asymmetry", "a.pt", "b.pt"], 2, ["takes one file", "try: landscape asymmetry a.pt --toward b.pt"]),
+        (["escape", "a.pt", "b.pt"], 2, ["takes 1 checkpoint, got 2"]),
         (["report", "no.h5", "--out", "r.html"], 3, ["no.h5 does not exist"]),
         (["inspect", "no.pt"], 3, ["does not exist"]),
         (["inspect", "empty"], 3, ["is a directory"]),
@@ -209,3 +214,24 @@ def test_a_seed_is_an_integer_that_generators_take_and_every_digit_of_it_counts(
         with pytest.raises(UsageError, match="seed=") as error:
             make(cls, {"seed": seed})
         assert "in [0, 9223372036854775807]" in error.value.remedy
+
+
+def test_files_of_one_name_are_called_what_tells_them_apart(pair: Pair, tmp_path: Path) -> None:
+    def names(*files: str) -> list[str]:
+        return [c.name for c in open_checkpoints([tmp_path / file for file in files], None, print)[1]]
+
+    for place in ("x/b", "y/b", "c"):
+        (tmp_path / place).mkdir(parents=True)
+        shutil.copy(pair.paths[0], tmp_path / place / "sgd.pt")
+    assert names("x/b/sgd.pt", "c/sgd.pt") == ["b/sgd", "c/sgd"]
+    given = [str(tmp_path / file) for file in ("x/b/sgd.pt", "y/b/sgd.pt")]
+    assert names("x/b/sgd.pt", "y/b/sgd.pt", "c/sgd.pt") == [*given, "c/sgd"]
+    assert names("c/sgd.pt", "c/sgd.pt") == [str(tmp_path / "c/sgd.pt")] * 2  # one file
+
+
+def test_what_is_called_the_same_point_is_named_as_it_was_given(
+    run: Command, pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(pair.paths[0], "sgd.pt")
+    check(run("asymmetry", "sgd.pt", "--toward", "./sgd.pt"), 2, "sgd.pt and sgd.pt are the same point")

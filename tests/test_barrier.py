@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from conftest import Pair
 
+from analyses import evaluate, interpolate, verdict
 from landscape import barrier, hermite
 from landscape.binomial import wilson
 from landscape.interpolation import collect
@@ -77,3 +78,18 @@ def test_over_a_hole_only_measured_points_count_and_nothing_is_said_of_the_uncer
     assert np.isnan(holed.barrier_loss_between).all()
     chord = holed.loss[:, :1] * (1 - holed.alpha) + holed.loss[:, -1:] * holed.alpha
     assert np.allclose(holed.barrier_loss, np.maximum(np.nanmax(holed.loss - chord, 1), 0), rtol=1e-12)
+
+
+def test_one_test_example_has_losses_and_no_standard_error(pair: Pair) -> None:
+    problem = replace(pair.problem, test=pair.problem.test.sample(1, 0))
+    line = interpolate.compute(problem, *pair.checkpoints, options=interpolate.Options(points=7, low=-1, high=2))
+    assert np.isfinite(line.loss).all()
+    assert np.isfinite(line.barrier_loss).all()
+    assert np.isfinite(line.barrier_loss_sampling).tolist() == [True, False]
+    assert np.isfinite(line.barrier_loss_halves).tolist() == [True, False]
+    assert "in test by sampling: not measured" in interpolate.listing(line)[0]
+    assert "nan" not in " ".join((*interpolate.words(line), *interpolate.listing(line), verdict.barrier(line).sure))
+    assert "not told apart" in verdict.better(evaluate.compute(problem, *pair.checkpoints)).text
+    assert line.loss[1, line.alpha == 0] == pytest.approx(
+        evaluate.compute(problem, *pair.checkpoints).loss[:1, 1], rel=1e-3
+    )

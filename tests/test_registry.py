@@ -134,6 +134,14 @@ class TestEach:
             ), name  # fmt: skip
 
 
+def test_the_help_says_where_a_default_comes_from_that_is_no_number(run: Command) -> None:
+    told = {name: " ".join(run(name, "--help").stdout.split()) for name in ("asymmetry", "interpolate", "plane")}
+    assert "regularised loss [default: that of the checkpoint's training]" in told["asymmetry"]
+    assert "smallest α [default: found where the training loss has risen by --rise]" in told["interpolate"]
+    assert "about half of them in [0, 1] [default: adaptive]" in told["interpolate"]
+    assert "as -1:2 [default: decided from the data]" in told["plane"]  # it says nothing itself
+
+
 def test_a_page_is_made_of_any_of_them(results: dict[str, Path]) -> None:
     made = page([read(path) for path in results.values()])
     assert [section.title for section in made.sections] == [analysis.TITLE for analysis in REGISTRY]

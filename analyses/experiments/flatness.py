@@ -20,7 +20,7 @@ from landscape.claim import Claim, counted, pooled, verdict
 from landscape.options import option
 from landscape.result import Array, quantity
 from landscape.types import Progress, quiet
-from landscape.wording import bounded, number, percent
+from landscape.wording import bounded, number, percent, plural
 
 NAME = "flatness"
 TITLE = "Flatness and generalization"
@@ -145,7 +145,7 @@ def compute(
 
 def label(result: Flatness) -> str:
     """What the losses are."""
-    return f"Two wells, {result.examples} examples"
+    return f"Two wells, {plural(result.examples, 'example')}"
 
 
 def claims(*results: Flatness) -> tuple[Claim, ...]:
@@ -234,6 +234,5 @@ def views(*results: Flatness) -> tuple[View, ...]:
 def note(*results: Flatness) -> str:
     """What is to be known of all claims."""
     r = results[0]
-    return (
-        f"{len(results) * r.draws} empirical losses of {r.examples} examples; ± one standard error, paired with ρ = 0."
-    )
+    losses = f"{len(results) * r.draws} empirical losses of {plural(r.examples, 'example')}"
+    return f"{losses}; ± one standard error, paired with ρ = 0."

@@ -13,6 +13,7 @@ from landscape.curvature.certificate import Floats
 from landscape.curvature.kinds import Kind, make_operator
 from landscape.curvature.objective import Objective
 from landscape.errors import UsageError
+from landscape.wording import plural
 
 
 def subset(objective: Objective, examples: int, seed: int = 0) -> Objective:
@@ -31,7 +32,7 @@ def subset(objective: Objective, examples: int, seed: int = 0) -> Objective:
     """
     total = len(objective.data)
     if not 1 <= examples <= total:
-        raise UsageError(f"expected 1 to {total} examples, got {examples}", f"there are {total} examples")
+        raise UsageError(f"expected 1 to {plural(total, 'example')}, got {examples}", "ask for no more than there are")
     chosen = torch.randperm(total, generator=torch.Generator().manual_seed(seed))[:examples].to(objective.device)
     data = objective.data
     return replace(objective, data=replace(data, inputs=data.inputs[chosen], targets=data.targets[chosen]))
@@ -65,7 +66,7 @@ def sampling_error(
     operator = make_operator(kind, replace(part, chunk=size), memory_budget=0)
     counts = np.array([stop - start for start, stop in operator.objective.chunks()])
     if len(counts) < 2:
-        raise UsageError(f"{total} examples do not make two groups", "take more examples")
+        raise UsageError(f"{plural(total, 'example')} cannot be divided into two groups", "take more examples")
     errors = []
     for vector in vectors:
         means = np.array(operator.quotients(vector)) * total / counts  # v^T H_group v, (groups,)

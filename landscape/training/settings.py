@@ -62,7 +62,7 @@ class Settings:
     average: str = _part("average", "of the weights: none, SWA, SWAD")
     average_every: int = option(1, "c of SWA: epochs between weights that are averaged", low=1)
     swa_lr: float = option(0.0, "learning rate of SWA from step E on; 0 for the one reached there", low=0.0)
-    validation: int | None = option(None, "examples held out of training for SWAD, a tenth by default", low=0, kind=int)
+    validation: int | None = option(None, "examples held out of training for SWAD; a tenth", low=0, kind=int)
     patience: int = option(3, "N_s of SWAD: epochs without improvement after which averaging begins", low=1)
     tolerance: int = option(6, "N_e of SWAD: epochs of high loss after which it ends", low=1)
     ratio: float = option(1.3, "r of SWAD: a high loss is r times the loss where averaging began", low=1.0)
