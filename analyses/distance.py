@@ -174,7 +174,7 @@ def _barriers(surface: Surface, a: Checkpoint, b: Checkpoint, ends: Sequence[Arr
         return {}
     alpha = np.linspace(0, 1, points + 2)
     inside = barrier.line(surface, a, b, alpha[1:-1])
-    loss, error = barrier.height(alpha, np.dstack([ends[0], inside, ends[1]]))
+    loss, error = barrier.height(alpha, np.dstack([ends[0], inside, ends[1]]), surface.rounding)
     return {"barrier_loss": loss, "barrier_error": error}
 
 
