@@ -35,7 +35,7 @@ def words(*results: Distance) -> tuple[str, str]:
     told = [f"{names[i]} and {names[j]} {spread(l2[:, i, j])}" for i, j in (pairs[0], pairs[-1])]
     answer = f"{told[0]} in L2" if len(pairs) == 1 else f"Closest {told[0]}, farthest {told[1]} in L2"
     others = range(1, len(names))
-    relative = [f"{names[j]} {percent([r.relative[0, j] for r in results])}" for j in others]
+    relative = [f"{names[j]} {_parts([float(r.relative[0, j]) for r in results])}" for j in others]
     disagree = [f"{names[j]} {percent([r.disagreement[0, j, 1] for r in results])}" for j in others]
     detail = f"From {names[0]}, as part of its norm{seeds(len(results))}: {', '.join(relative)}"
     if not np.isnan(results[0].disagreement).all():
@@ -43,13 +43,23 @@ def words(*results: Distance) -> tuple[str, str]:
     return answer, detail + _warning(results, names)
 
 
+def _parts(values: Sequence[float]) -> str:
+    """Parts of one as percents, and where a percentage is no help as multiples."""
+    return f"{spread(values)} times" if max(values) > 10 else percent(values)
+
+
 def _pairs(result: Distance) -> list[tuple[int, int]]:
     return list(combinations(range(len(result.names)), 2))
 
 
 def strangers(result: Distance) -> list[tuple[int, int]]:
-    """Pairs that share no known stem and were not aligned either."""
-    return [pair for pair in _pairs(result) if np.isnan(result.stem[pair]) and not result.aligned[pair]]
+    """Pairs that share no known stem, none that the user named either, and were not aligned."""
+    return [p for p in _pairs(result) if np.isnan(result.stem[p]) and not result.aligned[p] and not _by_name(result, p)]
+
+
+def _by_name(result: Distance, pair: tuple[int, int]) -> bool:
+    """Whether the angle is seen from a stem that the user named and nothing speaks against."""
+    return bool(result.named) and not np.isnan(result.travel[pair])
 
 
 def _warning(results: Sequence[Distance], names: Sequence[str]) -> str:
@@ -65,6 +75,8 @@ def _warning(results: Sequence[Distance], names: Sequence[str]) -> str:
 
 
 LISTED = 20
+NAMED = 32
+"""Pairs and parameter tensors that are called by their names at most; more would not fit."""
 
 
 def listing(result: Distance) -> list[str]:
@@ -76,12 +88,7 @@ def listing(result: Distance) -> list[str]:
 
 
 def _told(r: Distance, i: int, j: int) -> list[str]:
-    step = "no known stem" if np.isnan(r.stem[i, j]) else f"stem at step {r.stem[i, j]:.0f}"
-    found = ["numbered alike" if r.aligned[i, j] else step, f"filter-normalised {number(float(r.filtered[i, j]))}"]
-    if not np.isnan(r.travel[i, j]):
-        found.append(f"cosine from the stem {number(float(r.travel[i, j]))}")
-    elif not np.isnan(r.stem[i, j]):
-        found.append("the stem's weights are not at hand (--stem)")
+    found = [*_stem(r, i, j), f"filter-normalised {number(float(r.filtered[i, j]))}"]
     if not np.isnan(r.variation[i, j]).all():
         found.append(f"total variation {number(float(r.variation[i, j, 1]))} in test")
     cka = float(r.cka[i, j])
@@ -90,6 +97,23 @@ def _told(r: Distance, i: int, j: int) -> list[str]:
         unit = "" if np.isnan(r.disagreement).all() else " nats"
         found.append(f"barrier {number(float(r.barrier_loss[i, j, 0]))}{unit} in training")
     return found
+
+
+def _stem(r: Distance, i: int, j: int) -> list[str]:
+    """Where two runs part, and the angle seen from there; or why none is told."""
+    step, travel = float(r.stem[i, j]), float(r.travel[i, j])
+    parted = "no known stem" if np.isnan(step) else f"stem at step {step:.0f}"
+    told = [f"seen from {r.named}, the stem given" if _by_name(r, (i, j)) and np.isnan(step) else parted]
+    told = ["numbered alike"] if r.aligned[i, j] else told
+    if r.l2[i, j] == 0:
+        return [*told, "equal weights"]
+    if not np.isnan(travel):
+        return [*told, f"cosine from the stem {number(travel)}"]
+    if r.named:
+        return [*told, f"no cosine: one did not pass {r.named}, or has not moved from it"]
+    if step in (r.stem[i, i], r.stem[j, j]):
+        return [*told, "no cosine: one is the stem itself"]
+    return told if np.isnan(step) else [*told, "the stem's weights are not at hand (--stem)"]
 
 
 CAPTION = (
@@ -118,6 +142,9 @@ def figure(*results: Distance) -> Figure:
     )  # fmt: skip
     _draw_layers(drawn, results, names)
     layout(drawn, ("", "parameter tensor, input to output"), ("", "relative L2"), log=("y2",), height=680)
+    if len(first.layers) <= NAMED:
+        ticks = {"tickvals": list(range(len(first.layers))), "ticktext": [plain(_short(name)) for name in first.layers]}
+        drawn.update_xaxes(**ticks, tickangle=-60, tickfont={"size": 10}, row=2, col=1)
     drawn.update_yaxes(autorange="reversed", row=1, col=1)
     if decades(drawn, "y2") < 2:
         drawn.update_yaxes(dtick="D2", row=2, col=1)  # 1, 2, 5 and no crowd
@@ -126,6 +153,14 @@ def figure(*results: Distance) -> Figure:
             "bgcolor": "#f4f6f8", "bordercolor": "#aeb4bd", "font": {"color": "#23272e"}}  # fmt: skip  # on both themes
     drawn.update_layout(updatemenus=[menu], margin={"t": 84})
     return drawn
+
+
+def _short(name: str) -> str:
+    """The last parts of a tensor's name, which tell more than the first."""
+    left = name
+    while len(left) > 15 and "." in left:
+        left = left.partition(".")[2]
+    return name if len(name) <= 16 else f"…{left[-15:]}"
 
 
 def _plain(values: Array) -> list[list[float | None]]:
