@@ -244,6 +244,7 @@ def test_points_that_fail_are_missing_and_are_shown_as_missing(pair: Pair) -> No
     drawn = plane.figure(found)
     assert drawn.layout.annotations[0].text == f"× {found.missing} missing"
     assert len(drawn.data[4].x) == found.missing
+    assert drawn.data[4].cliponaxis is False  # whole on the rim too
     assert all(trace.connectgaps is False for trace in drawn.data[:3])
     assert np.isnan(np.asarray(drawn.data[1].z)[gone]).all()
 
