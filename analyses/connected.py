@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from landscape.interpolation import OK, STATUS, Interpolation
+from landscape.interpolation import NEGATIVE_VARIANCE, OK, STATUS, Interpolation
 from landscape.training.methods import labels
 from landscape.wording import number, percent, seeds, spread
 
@@ -57,7 +57,8 @@ def _barrier(apart: Sequence[Interpolation], runs: int) -> str:
     if len(apart) < runs:
         return f"A barrier {where} in {len(apart)} of {runs} seeds"
     if apart[0].classifies and all(float(r.barrier_loss[0]) <= _uncertain(r) for r in apart):
-        return "A barrier in the error (2 points or more), none in the loss"
+        none = "none" if not any(float(r.barrier_loss[0]) for r in apart) else "no sure one"
+        return f"A barrier in the error (2 points or more), {none} in the loss"
     return f"A barrier {where}{' (2 points or more)' if apart[0].classifies else ''}: two valleys"
 
 
@@ -155,6 +156,11 @@ def _uncertainty(r: Interpolation) -> list[str]:
 def _slopes(r: Interpolation) -> list[str]:
     """The slopes of the training loss at both ends, where they were measured."""
     ends = [float(r.slope[r.alpha == end].item()) for end in (0.0, 1.0)]
+    if r.mixed and np.isnan(r.slope).all():
+        more = f" and {len(r.mixed) - 1} more" if len(r.mixed) > 1 else ""
+        return [
+            f"no slopes: {r.mixed[0]}{more} differ between the two and are mixed like weights, which no slope follows"
+        ]
     if not np.isfinite(ends).all():
         return []
     told = ", ".join(f"{name} {number(v)}" for name, v in zip(labels(r.names, r.methods), ends, strict=True))
@@ -163,8 +169,10 @@ def _slopes(r: Interpolation) -> list[str]:
 
 def _missing(r: Interpolation) -> list[str]:
     """Which points were not computed, and why."""
+    variances = [name for name in r.mixed if name.endswith("running_var")]
+    cause = {NEGATIVE_VARIANCE: f": no rule recomputes {', '.join(variances)}"} if variances else {}
     return [
-        f"α = {', '.join(f'{x:.3g}' for x in r.alpha[r.status == s])} not computed, as {STATUS[s]}"
+        f"α = {', '.join(f'{x:.3g}' for x in r.alpha[r.status == s])} not computed, as {STATUS[s]}{cause.get(s, '')}"
         for s in (1, 2)
         if (r.status == s).any()
     ]

@@ -69,7 +69,8 @@ class Line:
         surface: The network that moves.
         rule: The rule for BatchNorm statistics.
         block: Examples that are normalised together; 0 where statistics are given.
-        differentiable: Whether slopes can be had: not if a buffer that is no BatchNorm statistic differs.
+        mixed: Names of the buffers that are no BatchNorm statistics and differ between a and b: they are mixed with the
+            weights under every rule, and nothing recomputes them.
     """
 
     def __init__(
@@ -92,7 +93,13 @@ class Line:
         self._direction = surface.vector(b.theta).double() - surface.vector(a.theta).double()
         frozen = {name for name, p in surface.flat.model.named_parameters() if not p.requires_grad}
         plain = {name for name, value in a.buffers.items() if value.is_floating_point()} - frozen
-        self.differentiable = all(torch.equal(a.buffers[n], b.buffers[n]) for n in plain - surface.statistics())
+        differing = (name for name in plain - surface.statistics() if not torch.equal(a.buffers[name], b.buffers[name]))
+        self.mixed = tuple(sorted(differing))
+
+    @property
+    def differentiable(self) -> bool:
+        """Whether slopes can be had: not if a buffer moves that is no BatchNorm statistic."""
+        return not self.mixed
 
     def measure(self, alpha: float, slope: bool = False) -> Point:
         """Evaluate one point.

@@ -156,6 +156,9 @@ class TestWhatDecided:
         assert self.told(line, **none | {"barrier_error": 0.0802}) == (
             "A barrier in the error (2 points or more), none in the loss"
         )
+        assert self.told(line, **none | {"barrier_error": 0.0802, "barrier_loss": 0.015}) == (
+            "A barrier in the error (2 points or more), no sure one in the loss"
+        )
         assert self.told(line, **none | {"barrier_error": 0.0802, "barrier_loss": 0.4}) == (
             "A barrier in the error (2 points or more): two valleys"
         )
@@ -197,3 +200,28 @@ class TestRegression:
         assert [axis.title.text for axis in drawn.select_yaxes()] == ["loss"]
         assert [trace.name for trace in drawn.data if trace.showlegend] == ["train", "test"]
         assert not any(trace.fill for trace in drawn.data)
+
+
+def test_buffers_that_nothing_recomputes_are_the_reason_for_missing_slopes_and_points() -> None:
+    def model() -> nn.Module:
+        return nn.Sequential(
+            nn.Conv1d(1, 2, 3),
+            nn.InstanceNorm1d(2, affine=True, track_running_stats=True),
+            nn.Flatten(),
+            nn.Linear(8, 2),
+        )
+
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.randn(30, 1, 6, generator=generator), torch.arange(30) % 2
+    problem = Problem(model=model, train=Split(x[:20], y[:20]), test=Split(x[20:], y[20:]))
+    layout, network = layout_of(model()), model()
+    made = []
+    for name, scale in (("a", 1.0), ("b", 3.0)):
+        buffers = {key: value * scale if value.is_floating_point() else value for key, value in network.named_buffers()}
+        theta = torch.randn(layout.size, generator=generator)
+        made.append(Checkpoint(theta, buffers, layout, name=name, sha256=name))
+    found = interpolate.compute(problem, *made, options=interpolate.Options(low=-1.0, high=1.0, points=9))
+    assert found.mixed == ("1.running_var",)  # the means are 0 in both
+    told = interpolate.listing(found)
+    assert told[-1] == "α = -1, -0.75 not computed, as a mixed variance is negative: no rule recomputes 1.running_var"
+    assert any(line.startswith("no slopes: 1.running_var differ") for line in told)
