@@ -261,13 +261,14 @@ CAPTION = (
 
 
 def figure(*results: Connection) -> Figure:
-    """Error above, loss below on a log axis; curve solid, line dashed."""
+    """Error above, loss below on a log axis, of regressions the loss alone; curve solid, line dashed."""
     from plotly.subplots import make_subplots
 
     from landscape.style import layout, plain
 
-    drawn = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.06)
-    for row, what in ((1, "error"), (2, "loss")):
+    panels = ("error", "loss") if results[0].classifies else ("loss",)
+    drawn = make_subplots(rows=len(panels), cols=1, shared_xaxes=True, vertical_spacing=0.06)
+    for row, what in enumerate(panels, 1):
         for on in ("curve", "line"):
             for s, split in enumerate(SPLITS):
                 curves = [(r.t, getattr(r, f"{on}_{what}")[s]) for r in results]
@@ -277,9 +278,10 @@ def figure(*results: Connection) -> Figure:
             x=place, y=1.0, yref="paper", yanchor="bottom", text=plain(end), showarrow=False,
             xanchor=("left", "right")[place],
         )  # fmt: skip
+    if not results[0].classifies:
+        return layout(drawn, "t", "loss", log="y", height=420, hover="x unified")
     layout(drawn, ("", "t"), ("error", "loss (nats)"), log=("y2",), height=560, hover="x unified")
-    if results[0].classifies:
-        drawn.update_yaxes(tickformat=".0%", rangemode="tozero", row=1, col=1)
+    drawn.update_yaxes(tickformat=".0%", rangemode="tozero", row=1, col=1)
     return drawn
 
 

@@ -38,7 +38,7 @@ def words(*results: Distance) -> tuple[str, str]:
     relative = [f"{names[j]} {_parts([float(r.relative[0, j]) for r in results])}" for j in others]
     disagree = [f"{names[j]} {percent([r.disagreement[0, j, 1] for r in results])}" for j in others]
     detail = f"From {names[0]}, as part of its norm{seeds(len(results))}: {', '.join(relative)}"
-    if not np.isnan(results[0].disagreement).all():
+    if _classifies(results[0]):
         detail += f". Test examples decided otherwise: {', '.join(disagree)}"
     return answer, detail + _warning(results, names)
 
@@ -74,6 +74,11 @@ def _warning(results: Sequence[Distance], names: Sequence[str]) -> str:
     )
 
 
+def _classifies(r: Distance) -> bool:
+    """Whether losses are in nats and errors something else: where decisions were compared."""
+    return not np.isnan(r.disagreement).all()
+
+
 LISTED = 20
 NAMED = 32
 """Pairs and parameter tensors that are called by their names at most; more would not fit."""
@@ -94,7 +99,7 @@ def _told(r: Distance, i: int, j: int) -> list[str]:
     cka = float(r.cka[i, j])
     found.append("no features for CKA" if np.isnan(cka) else f"CKA {number(cka)}")
     if r.points:
-        unit = "" if np.isnan(r.disagreement).all() else " nats"
+        unit = " nats" if _classifies(r) else ""
         found.append(f"barrier {number(float(r.barrier_loss[i, j, 0]))}{unit} in training")
     return found
 
@@ -170,6 +175,8 @@ def _plain(values: Array) -> list[list[float | None]]:
 
 def _measures(results: Sequence[Distance]) -> list[tuple[str, Array]]:
     """Title and mean over runs of each measure that has been computed, shape (M, M)."""
+    told = _classifies(results[0])
+    unit = " (nats)" if told else ""
     rows: list[tuple[str, list[Array]]] = [
         ("L2 distance", [r.l2 for r in results]),
         ("relative L2", [r.relative for r in results]),
@@ -179,11 +186,14 @@ def _measures(results: Sequence[Distance]) -> list[tuple[str, Array]]:
         ("test disagreement", [r.disagreement[..., 1] for r in results]),
         ("test total variation", [r.variation[..., 1] for r in results]),
         ("test CKA of features", [r.cka for r in results]),
-        ("train barrier (nats)", [r.barrier_loss[..., 0] for r in results]),
-        ("test barrier (nats)", [r.barrier_loss[..., 1] for r in results]),
-        ("train barrier of the error", [r.barrier_error[..., 0] for r in results]),
-        ("test barrier of the error", [r.barrier_error[..., 1] for r in results]),
+        (f"train barrier{unit}", [r.barrier_loss[..., 0] for r in results]),
+        (f"test barrier{unit}", [r.barrier_loss[..., 1] for r in results]),
     ]
+    if told:
+        rows += [
+            ("train barrier of the error", [r.barrier_error[..., 0] for r in results]),
+            ("test barrier of the error", [r.barrier_error[..., 1] for r in results]),
+        ]
     means = [(title, np.mean(values, axis=0)) for title, values in rows]
     return [(title, mean) for title, mean in means if not np.isnan(mean).all()]
 
@@ -206,10 +216,11 @@ def table(*results: Distance) -> Table:
     """One row for each pair and run."""
     from landscape.report import Table
 
+    unit = " (nats)" if _classifies(results[0]) else ""
     columns = (
         "run", "checkpoint", "other", "L2", "relative L2", "filter-normalised", "cosine", "stem (step)",
         "cosine from stem", "train disagreement", "test disagreement", "train variation", "test variation", "CKA",
-        "train barrier (nats)", "test barrier (nats)", "train barrier (error)", "test barrier (error)",
+        f"train barrier{unit}", f"test barrier{unit}", "train barrier (error)", "test barrier (error)",
     )  # fmt: skip
     rows = [
         (run, r.names[i], r.names[j], *(float(v[i, j]) for v in (r.l2, r.relative, r.filtered, r.cosine)),

@@ -167,6 +167,14 @@ def measured(pair: Pair) -> connect.Connection:
     return connect.compute(pair.problem, *pair.checkpoints, options=connect.Options(epochs=1, points=3, lr=0.0))
 
 
+def test_regressions_are_drawn_in_one_panel_without_nats() -> None:
+    problem = bow()
+    ends = point(problem, -1.0, 0.0), point(problem, 1.0, 0.0)
+    found = connect.compute(problem, *ends, options=connect.Options(epochs=1, points=3), dtype="float64")
+    assert [axis.title.text for axis in connect.figure(found).select_yaxes()] == ["loss"]
+    assert "nats" not in " ".join(connect.words(found))
+
+
 class TestWords:
     """On the line the training loss rises by 1 nat, the test error by 0.3."""
 

@@ -285,6 +285,16 @@ def test_a_classifier_of_one_output_decides_by_its_errors(flat: bool) -> None:
     assert "nats in training" in distance.listing(found)[0]
 
 
+def test_of_regressions_nothing_is_told_in_nats(pair: Pair) -> None:
+    found = distance.compute(pair.problem, *pair.checkpoints, options=distance.Options(barrier=1))
+    plain = replace(found, disagreement=np.full((2, 2, 2), np.nan), variation=np.full((2, 2, 2), np.nan))
+    buttons = [button.label for button in distance.figure(plain).layout.updatemenus[0].buttons]
+    assert "train barrier" in buttons
+    told = " ".join([*buttons, *distance.listing(plain), *distance.table(plain).columns, *distance.words(plain)])
+    assert "nats" not in told
+    assert not any("of the error" in name for name in buttons)
+
+
 def test_few_tensors_are_called_by_their_names(pair: Pair) -> None:
     found = distance.compute(pair.problem, *pair.checkpoints, options=distance.Options(barrier=0))
     axis = distance.figure(found).layout.xaxis2
