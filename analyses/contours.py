@@ -118,7 +118,7 @@ def _traces(result: Plane) -> list[dict[str, Any]]:
         {"type": "heatmap", **field, "connectgaps": False, "zsmooth": False},
         {"type": "surface", **field, "connectgaps": False},
         {"type": "scatter", **track},
-        {"type": "scatter", "mode": "markers",
+        {"type": "scatter", "mode": "markers", "cliponaxis": False,
          "marker": {"symbol": "x-thin", "size": 7, "line": {"width": 1.5, "color": NEUTRAL}}},
         {"type": "scatter", **named, "textfont": shadow, "cliponaxis": False,
          "marker": {"color": colors, "symbol": symbols, "size": 11, "line": {"color": "white", "width": 1.5}}},

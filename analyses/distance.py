@@ -66,12 +66,16 @@ class Distance:
         aligned: Whether the units of i and j were numbered alike by `landscape align`, shape (M, M).
         layer_l2: L2 distance within each parameter tensor, shape (M, M, L); squares add up to those of `l2`.
         layer_relative: The same divided by the tensor's norm in i, shape (M, M, L); NaN where that is 0.
-        disagreement: Part of the examples that i and j classify differently, shape (M, M, 2): train, test.
-        variation: Mean total variation of the class probabilities, shape (M, M, 2); NaN for regressions.
+        disagreement: Part of the examples that i and j classify differently, shape (M, M, 2): train, test. Where a
+            classifier has no score for each class, the part that one of them gets right and the other wrong: the same
+            for two classes, a lower bound for more. NaN for regressions.
+        variation: Mean total variation of the class probabilities, shape (M, M, 2); NaN without a score for each class.
         cka: Linear CKA of the features that the last linear layer reads, test data, shape (M, M); NaN where the
             network has no such layer, nothing that is trained comes before it, or its features do not vary.
         barrier_loss: Largest rise of the loss above the chord, shape (M, M, 2); NaN where it was not measured.
         barrier_error: Largest rise of the error likewise.
+        named: Name of the stem that the user gave, "" if none: from it `travel` is seen of all pairs that may have
+            passed it.
     """
 
     labelled: ClassVar[Mapping[str, str]] = {"checkpoint": "names", "other": "names", "layer": "layers"}
@@ -96,6 +100,7 @@ class Distance:
     cka: Array = quantity("1", "linear CKA of penultimate features", "checkpoint", "other")
     barrier_loss: Array = quantity("nats", "barrier of the loss", "checkpoint", "other", "split")
     barrier_error: Array = quantity("1", "barrier of the error", "checkpoint", "other", "split")
+    named: str = ""
 
 
 Result = Distance
@@ -156,6 +161,7 @@ def compute(
         methods=tuple(c.method for c in checkpoints),
         layers=checkpoints[0].layout.names,
         points=options.barrier,
+        named=stems.given.name if stems.given else "",
         split=np.array(SPLITS),
         **_weights(checkpoints),
         **stem.origins(checkpoints, stems),
@@ -174,7 +180,7 @@ def _barriers(surface: Surface, a: Checkpoint, b: Checkpoint, ends: Sequence[Arr
         return {}
     alpha = np.linspace(0, 1, points + 2)
     inside = barrier.line(surface, a, b, alpha[1:-1])
-    loss, error = barrier.height(alpha, np.dstack([ends[0], inside, ends[1]]))
+    loss, error = barrier.height(alpha, np.dstack([ends[0], inside, ends[1]]), surface.rounding)
     return {"barrier_loss": loss, "barrier_error": error}
 
 

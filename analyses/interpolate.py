@@ -10,19 +10,18 @@ thesis, figures 5.1 and 5.2.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from analyses.connected import listing, words
 from landscape.errors import UsageError
-from landscape.interpolation import OK, STATUS, Interpolation, collect
+from landscape.interpolation import STATUS, Interpolation, collect
 from landscape.options import option
 from landscape.places import START, Places
 from landscape.training.methods import labels
 from landscape.types import Progress, Work, quiet
-from landscape.wording import number, percent, seeds, spread
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -143,94 +142,10 @@ def label(result: Interpolation) -> str:
     return " | ".join(labels(result.names, result.methods))
 
 
-def words(*results: Interpolation) -> tuple[str, str]:
-    """The answer and its numbers, over the seeds of one pair.
-
-    Two networks count as linearly connected if training error rises by less than 2 points anywhere between them
-    (Frankle et al. 2020, section 3); regressions if the training loss nowhere exceeds that of the worse end. A rise of
-    the error that may be the sample's, see `within_sampling`, decides nothing.
-
-    Args:
-        *results: One line for each seed.
-
-    Returns:
-        The verdict, and barriers in nats and percent.
-    """
-    train, test = (np.array([r.barrier_loss[i] for r in results]) for i in (0, 1))
-    errors, test_errors = (np.array([r.barrier_error[i] for r in results]) for i in (0, 1))
-    connected = int((errors < CONNECTED).sum())
-    unsure = sum(map(within_sampling, results))
-    if not results[0].classifies:
-        higher = [max(float(r.loss[0, r.alpha == end].item()) for end in (0, 1)) for r in results]
-        inside = [float(np.nanmax(r.loss[0, (r.alpha >= 0) & (r.alpha <= 1)])) for r in results]
-        connected, unsure = sum(i <= h for i, h in zip(inside, higher, strict=True)), 0
-    apart = len(results) - connected - unsure
-    if apart:
-        answer = "A barrier: two valleys" if apart == len(results) else f"A barrier in {apart} of {len(results)} seeds"
-    elif unsure:
-        answer = "Not decided: the error between them rises by no more than its sampling error"
-    else:
-        answer = "No barrier: one valley"
-    if not np.isfinite(train).all():
-        return "Not measured: the loss of an end could not be computed", _missing(results)
-    if not results[0].classifies:
-        return answer, f"Largest rise above the chord in training{seeds(len(results))}: {spread(train)}"
-    detail = f"Largest rise above the chord in training{seeds(len(results))}: {spread(train, 'nats')}"
-    return answer, f"{detail}, {percent(errors)}; in test: {spread(test, 'nats')}, {percent(test_errors)}"
-
-
-def within_sampling(r: Interpolation) -> bool:
-    """Whether the error rises by 2 points or more, yet by no more than its sampling error, and the loss does not."""
-    rise, sampling = float(r.barrier_error[0]), float(r.barrier_error_sampling[0])
-    flat = float(r.barrier_loss[0]) <= 1.96 * float(r.barrier_loss_sampling[0])
-    return rise >= CONNECTED and flat and rise <= 1.96 * sampling
-
-
-def listing(result: Interpolation) -> list[str]:
-    """How sure the barrier and the curve are, the slopes at both ends, and what is missing."""
-    between = number(float(result.barrier_loss_between[0]))
-    lines = [f"barrier in training uncertain by {between} nats between points, {_sampling(result)}"]
-    width = float(np.ptp(result.loss[0, result.status == OK])) if (result.status == OK).any() else 0.0
-    part = f" ({result.between[0] / width:.2%} of the range)".replace("%", " %") if width else ""
-    lines.append(
-        f"{len(result.alpha)} points, training loss between them within {number(float(result.between[0]))} nats{part}"
-    )
-    ends = [float(result.slope[result.alpha == end].item()) for end in (0.0, 1.0)]
-    if np.isfinite(ends).all():
-        told = ", ".join(
-            f"{name} {number(v)}" for name, v in zip(labels(result.names, result.methods), ends, strict=True)
-        )
-        lines.append(f"slope dL/dα of the training loss, in nats: {told}")
-    if np.isfinite(result.precision_gap) or result.precision_gap == float("inf"):
-        kept = "used" if result.precision == "bf16" else "refused, fp32 used"
-        lines.append(f"bf16 {kept}: it moves the training loss by {number(100 * result.precision_gap)} % of its range")
-    missing = _missing((result,))
-    return [*lines, missing] if missing else lines
-
-
-def _sampling(r: Interpolation) -> str:
-    """How far the barrier of the test loss may be that of these test examples; one example does not tell."""
-    error, halves = 1.96 * float(r.barrier_loss_sampling[1]), float(r.barrier_loss_halves[1])
-    if not np.isfinite([error, halves]).all():
-        return "in test by sampling: not measured"
-    return f"in test by {number(error)} nats of sampling (95 %); {number(halves)} nats with α chosen on the other half"
-
-
-def _missing(results: Sequence[Interpolation]) -> str:
-    """Which points were not computed, and why; "" if all were."""
-    found = [
-        f"α = {', '.join(f'{x:.3g}' for r in results for x in r.alpha[r.status == s])} not computed, as {STATUS[s]}"
-        for s in (1, 2)
-        if any((r.status == s).any() for r in results)
-    ]
-    return "; ".join(found)
-
-
-CONNECTED = 0.02
 CAPTION = (
     "θ(α) = (1 − α)·first + α·second. Dots are measured, the lines of the loss are cubics through them. Train is red "
-    "and solid, test blue and dashed; thin lines are runs of one seed, thick lines their mean. Bands: 95 % binomial "
-    "interval of the error for this number of examples."
+    "and solid, test blue and dashed; thin lines are runs of one seed, thick lines their mean. Bands of a classifier's "
+    "error: 95 % binomial interval for this number of examples. Crosses: not computed, and no curve leads across."
 )
 
 
@@ -249,12 +164,19 @@ def table(*results: Interpolation) -> Table:
         low, high = 100 * r.error_low[1, i], 100 * r.error_high[1, i]
         return f"{low:.2f} to {high:.2f}" if np.isfinite(low) else ""
 
+    errors, unit = ((0, 1), " (nats)") if results[0].classifies else ((), "")
     rows: list[tuple[str | float | int | None, ...]] = [
-        (run, float(x), *(float(v) for v in (r.loss[0, i], r.slope[i], r.loss[1, i], r.error[0, i], r.error[1, i])),
-         interval(r, i), STATUS[int(r.status[i])])
+        (run, float(x), *(float(v) for v in (r.loss[0, i], r.slope[i], r.loss[1, i], *(r.error[s, i] for s in errors))),
+         *((interval(r, i),) if errors else ()), STATUS[int(r.status[i])])
         for run, r in enumerate(results, 1)
         for i, x in enumerate(r.alpha)
     ]  # fmt: skip
-    columns = ("run", "α", "train loss (nats)", "its slope", "test loss (nats)", "train error", "test error")
+    columns: tuple[str, ...] = ("run", "α", f"train loss{unit}", "its slope", f"test loss{unit}")
+    if not errors:
+        return Table("Points on the line", (*columns, "status"), tuple(rows))
+    columns += ("train error", "test error", "test error, 95 % (%)")
     note = "The interval holds the test error with 95 % if the test examples are a sample (Wilson)."
-    return Table("Points on the line", (*columns, "test error, 95 % (%)", "status"), tuple(rows), note)
+    return Table("Points on the line", (*columns, "status"), tuple(rows), note)
+
+
+__all__ = ["listing", "words"]

@@ -35,12 +35,17 @@ def words(*results: Distance) -> tuple[str, str]:
     told = [f"{names[i]} and {names[j]} {spread(l2[:, i, j])}" for i, j in (pairs[0], pairs[-1])]
     answer = f"{told[0]} in L2" if len(pairs) == 1 else f"Closest {told[0]}, farthest {told[1]} in L2"
     others = range(1, len(names))
-    relative = [f"{names[j]} {percent([r.relative[0, j] for r in results])}" for j in others]
+    relative = [f"{names[j]} {_parts([float(r.relative[0, j]) for r in results])}" for j in others]
     disagree = [f"{names[j]} {percent([r.disagreement[0, j, 1] for r in results])}" for j in others]
     detail = f"From {names[0]}, as part of its norm{seeds(len(results))}: {', '.join(relative)}"
-    if not np.isnan(results[0].disagreement).all():
+    if _classifies(results[0]):
         detail += f". Test examples decided otherwise: {', '.join(disagree)}"
     return answer, detail + _warning(results, names)
+
+
+def _parts(values: Sequence[float]) -> str:
+    """Parts of one as percents, and where a percentage is no help as multiples."""
+    return f"{spread(values)} times" if max(values) > 10 else percent(values)
 
 
 def _pairs(result: Distance) -> list[tuple[int, int]]:
@@ -48,8 +53,13 @@ def _pairs(result: Distance) -> list[tuple[int, int]]:
 
 
 def strangers(result: Distance) -> list[tuple[int, int]]:
-    """Pairs that share no known stem and were not aligned either."""
-    return [pair for pair in _pairs(result) if np.isnan(result.stem[pair]) and not result.aligned[pair]]
+    """Pairs that share no known stem, none that the user named either, and were not aligned."""
+    return [p for p in _pairs(result) if np.isnan(result.stem[p]) and not result.aligned[p] and not _by_name(result, p)]
+
+
+def _by_name(result: Distance, pair: tuple[int, int]) -> bool:
+    """Whether the angle is seen from a stem that the user named and nothing speaks against."""
+    return bool(result.named) and not np.isnan(result.travel[pair])
 
 
 def _warning(results: Sequence[Distance], names: Sequence[str]) -> str:
@@ -64,7 +74,14 @@ def _warning(results: Sequence[Distance], names: Sequence[str]) -> str:
     )
 
 
+def _classifies(r: Distance) -> bool:
+    """Whether losses are in nats and errors something else: where decisions were compared."""
+    return not np.isnan(r.disagreement).all()
+
+
 LISTED = 20
+NAMED = 32
+"""Pairs and parameter tensors that are called by their names at most; more would not fit."""
 
 
 def listing(result: Distance) -> list[str]:
@@ -76,20 +93,32 @@ def listing(result: Distance) -> list[str]:
 
 
 def _told(r: Distance, i: int, j: int) -> list[str]:
-    step = "no known stem" if np.isnan(r.stem[i, j]) else f"stem at step {r.stem[i, j]:.0f}"
-    found = ["numbered alike" if r.aligned[i, j] else step, f"filter-normalised {number(float(r.filtered[i, j]))}"]
-    if not np.isnan(r.travel[i, j]):
-        found.append(f"cosine from the stem {number(float(r.travel[i, j]))}")
-    elif not np.isnan(r.stem[i, j]):
-        found.append("the stem's weights are not at hand (--stem)")
+    found = [*_stem(r, i, j), f"filter-normalised {number(float(r.filtered[i, j]))}"]
     if not np.isnan(r.variation[i, j]).all():
         found.append(f"total variation {number(float(r.variation[i, j, 1]))} in test")
     cka = float(r.cka[i, j])
     found.append("no features for CKA" if np.isnan(cka) else f"CKA {number(cka)}")
     if r.points:
-        unit = "" if np.isnan(r.disagreement).all() else " nats"
+        unit = " nats" if _classifies(r) else ""
         found.append(f"barrier {number(float(r.barrier_loss[i, j, 0]))}{unit} in training")
     return found
+
+
+def _stem(r: Distance, i: int, j: int) -> list[str]:
+    """Where two runs part, and the angle seen from there; or why none is told."""
+    step, travel = float(r.stem[i, j]), float(r.travel[i, j])
+    parted = "no known stem" if np.isnan(step) else f"stem at step {step:.0f}"
+    told = [f"seen from {r.named}, the stem given" if _by_name(r, (i, j)) and np.isnan(step) else parted]
+    told = ["numbered alike"] if r.aligned[i, j] else told
+    if r.l2[i, j] == 0:
+        return [*told, "equal weights"]
+    if not np.isnan(travel):
+        return [*told, f"cosine from the stem {number(travel)}"]
+    if r.named:
+        return [*told, f"no cosine: one did not pass {r.named}, or has not moved from it"]
+    if step in (r.stem[i, i], r.stem[j, j]):
+        return [*told, "no cosine: one is the stem itself"]
+    return told if np.isnan(step) else [*told, "the stem's weights are not at hand (--stem)"]
 
 
 CAPTION = (
@@ -118,6 +147,9 @@ def figure(*results: Distance) -> Figure:
     )  # fmt: skip
     _draw_layers(drawn, results, names)
     layout(drawn, ("", "parameter tensor, input to output"), ("", "relative L2"), log=("y2",), height=680)
+    if len(first.layers) <= NAMED:
+        ticks = {"tickvals": list(range(len(first.layers))), "ticktext": [plain(_short(name)) for name in first.layers]}
+        drawn.update_xaxes(**ticks, tickangle=-60, tickfont={"size": 10}, row=2, col=1)
     drawn.update_yaxes(autorange="reversed", row=1, col=1)
     if decades(drawn, "y2") < 2:
         drawn.update_yaxes(dtick="D2", row=2, col=1)  # 1, 2, 5 and no crowd
@@ -128,6 +160,14 @@ def figure(*results: Distance) -> Figure:
     return drawn
 
 
+def _short(name: str) -> str:
+    """The last parts of a tensor's name, which tell more than the first."""
+    left = name
+    while len(left) > 15 and "." in left:
+        left = left.partition(".")[2]
+    return name if len(name) <= 16 else f"…{left[-15:]}"
+
+
 def _plain(values: Array) -> list[list[float | None]]:
     """A matrix that JSON can hold."""
     return [[None if np.isnan(v) else float(v) for v in row] for row in values]
@@ -135,6 +175,8 @@ def _plain(values: Array) -> list[list[float | None]]:
 
 def _measures(results: Sequence[Distance]) -> list[tuple[str, Array]]:
     """Title and mean over runs of each measure that has been computed, shape (M, M)."""
+    told = _classifies(results[0])
+    unit = " (nats)" if told else ""
     rows: list[tuple[str, list[Array]]] = [
         ("L2 distance", [r.l2 for r in results]),
         ("relative L2", [r.relative for r in results]),
@@ -144,11 +186,14 @@ def _measures(results: Sequence[Distance]) -> list[tuple[str, Array]]:
         ("test disagreement", [r.disagreement[..., 1] for r in results]),
         ("test total variation", [r.variation[..., 1] for r in results]),
         ("test CKA of features", [r.cka for r in results]),
-        ("train barrier (nats)", [r.barrier_loss[..., 0] for r in results]),
-        ("test barrier (nats)", [r.barrier_loss[..., 1] for r in results]),
-        ("train barrier of the error", [r.barrier_error[..., 0] for r in results]),
-        ("test barrier of the error", [r.barrier_error[..., 1] for r in results]),
+        (f"train barrier{unit}", [r.barrier_loss[..., 0] for r in results]),
+        (f"test barrier{unit}", [r.barrier_loss[..., 1] for r in results]),
     ]
+    if told:
+        rows += [
+            ("train barrier of the error", [r.barrier_error[..., 0] for r in results]),
+            ("test barrier of the error", [r.barrier_error[..., 1] for r in results]),
+        ]
     means = [(title, np.mean(values, axis=0)) for title, values in rows]
     return [(title, mean) for title, mean in means if not np.isnan(mean).all()]
 
@@ -171,10 +216,11 @@ def table(*results: Distance) -> Table:
     """One row for each pair and run."""
     from landscape.report import Table
 
+    unit = " (nats)" if _classifies(results[0]) else ""
     columns = (
         "run", "checkpoint", "other", "L2", "relative L2", "filter-normalised", "cosine", "stem (step)",
         "cosine from stem", "train disagreement", "test disagreement", "train variation", "test variation", "CKA",
-        "train barrier (nats)", "test barrier (nats)", "train barrier (error)", "test barrier (error)",
+        f"train barrier{unit}", f"test barrier{unit}", "train barrier (error)", "test barrier (error)",
     )  # fmt: skip
     rows = [
         (run, r.names[i], r.names[j], *(float(v[i, j]) for v in (r.l2, r.relative, r.filtered, r.cosine)),

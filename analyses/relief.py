@@ -54,7 +54,7 @@ def _lowest(results: Sequence[Plane], s: int) -> str:
         return ""
     unit = " nats" if results[0].classifies else ""
     low, high = (spread(float(f(r.loss[s])) for r in results) for f in (np.nanmin, np.nanmax))
-    told = f"from {low} to {high}{unit}"
+    told = f"on the grid from {low} to {high}{unit}"
     if not results[0].names:
         return told
     at = []
@@ -62,8 +62,31 @@ def _lowest(results: Sequence[Plane], s: int) -> str:
         j, i = np.unravel_index(np.nanargmin(r.loss[s]), r.status.shape)
         at.append(np.hypot(*(r.place - [r.x[i], r.y[j]]).T))
     near = int(np.mean(at, axis=0).argmin())
-    away = spread(float(a[near]) for a in at)
-    return f"{told}, lowest {away} from {results[0].called[near]}"
+    away = [0.0 if a[near] <= _near(results) else float(a[near]) for a in at]
+    where = f"point {spread(away)} (θ) from" if any(away) else "point at"
+    return f"{told}; its lowest {where} {results[0].called[near]}" + _lower_still(results, s, near, unit)
+
+
+def _lower_still(results: Sequence[Plane], s: int, near: int, unit: str) -> str:
+    """The checkpoint whose own loss is lower than that of each point of the grid, if there is one.
+
+    Args:
+        results: One plane for each seed.
+        s: 0 for training, 1 for test data.
+        near: The checkpoint that has been named already.
+        unit: Unit of the loss.
+
+    Returns:
+        Words that end a sentence; "" if there is none.
+    """
+    own = np.array([r.own_loss[s] for r in results])  # (S, M)
+    grid = np.array([[np.nanmin(r.loss[s])] for r in results])
+    lower = (own < grid - 1e-5 * np.abs(grid)).all(0)  # by more than rounding
+    if not lower.any():
+        return ""
+    best = int(np.where(lower, own.mean(0), np.inf).argmin())
+    name = results[0].called[best]
+    return f"; {f'{name} itself' if best == near else name} is lower still, {spread(own[:, best])}{unit}"
 
 
 def listing(result: Plane) -> list[str]:

@@ -14,16 +14,15 @@ from typing import Any
 
 import numpy as np
 
+from analyses.connected import HIGH, has_hole, is_barrier, uncertain, within_sampling
 from analyses.evidence import CLEAR, LEVEL, chance, clear, contradicting, no_valley, null_of, other_rules
-from analyses.interpolate import within_sampling
 from analyses.pairs import strangers
 from landscape.report import Finding
+from landscape.rise import is_lost
 from landscape.statistics.counts import mcnemar
 from landscape.training.methods import labels
 from landscape.wording import number
 
-RISE = 0.1
-"""A rise of the loss between two networks, in nats, that is told though the error does not rise."""
 QUESTION = "What does the pair show?"
 
 
@@ -169,7 +168,10 @@ def _scale_free(rises: Any | None, flat: int) -> tuple[str, tuple[str, ...]]:
     if rises is None:
         return "", ("a measure of sharpness that no rescaling of the weights changes (landscape sharpness)",)
     worst = np.asarray(rises.adaptive_worst)  # (M, A, Q)
-    same = worst[flat] < worst[1 - flat]
+    told = ~is_lost(worst, rises.adaptive_rounding).any(axis=0)
+    if not told.any():
+        return "", ("scale-free sharpness, which is lost in rounding (--dtype float64)",)
+    same = (worst[flat] < worst[1 - flat])[told]
     forms = f"{' and '.join(rises.metrics)} sharpness, which no rescaling of the weights changes"
     if same.all():
         return f"; {forms}, orders them so at every radius", ()
@@ -181,12 +183,16 @@ def barrier(r: Any) -> Remark:
     height, between = float(r.barrier_loss[0]), float(r.barrier_loss_between[0])
     if not math.isfinite(height):
         return Remark("Whether a barrier lies between them could not be measured", "the loss of an end is not finite")
-    one = float(r.barrier_error[0]) < 0.02 if r.classifies else height <= between
-    if r.classifies and within_sampling(r):
+    if within_sampling(r):
         rise = f"the error rises by {100 * float(r.barrier_error[0]):.3g} points, no more than its sampling error"
         return Remark("Whether a barrier lies between them is not decided", rise, ("more training examples",))
+    one = not is_barrier(r)
+    if one and has_hole(r):
+        return Remark(
+            "Whether a barrier lies between them is not decided", "the loss was not computed everywhere there"
+        )
     text = "No barrier lies between them" if one else f"A barrier of {number(height)} nats lies between them"
-    if r.classifies and one and height > max(between, RISE):
+    if r.classifies and one and height > max(HIGH, uncertain(r)):
         text = f"No barrier of the error lies between them, but one of {number(height)} nats in the loss"
     return Remark(
         text,

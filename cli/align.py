@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -93,7 +94,8 @@ def _barriers(
 
     surface = Surface(problem, batch_size=batch_size, device=device)
     alpha = np.linspace(0, 1, points + 2)
-    heights = np.array([barrier.height(alpha, barrier.line(surface, trio[0], b, alpha)) for b in trio[1:]])
+    lines = [barrier.line(surface, trio[0], b, alpha) for b in trio[1:]]
+    heights = np.array([barrier.height(alpha, values, surface.rounding) for values in lines])
     names = {"loss": 0, "error": 1} if surface.classifies else {"loss": 0}
     return {
         f"{split}_barrier_{name}": heights[:, q, s].tolist()
@@ -103,10 +105,10 @@ def _barriers(
 
 
 def _lines(out: Path, a: str, b: str, told: dict[str, Any]) -> list[str]:
-    from landscape.wording import number, percent
+    from landscape.wording import number
 
-    def change(key: str, text: Any = number) -> str:
-        return f"{text(told[key][0])} → {text(told[key][1])}"
+    def change(key: str) -> str:
+        return f"{number(told[key][0])} → {number(told[key][1])}"
 
     least, worst, starts = min(told["reached"]), max(told["reached"]), len(told["reached"])
     reached = f"; {starts} starts reached L2 {number(least)} to {number(worst)}" if starts > 1 else ""
@@ -114,9 +116,16 @@ def _lines(out: Path, a: str, b: str, told: dict[str, Any]) -> list[str]:
         f"{out}: {b} with {told['moved']} of {told['units']} units moved to be numbered like {a}",
         f"  L2 {change('l2')}, cosine {change('cosine')}{reached}",
     ]
-    for split in ("train", "test"):
-        if f"{split}_barrier_loss" in told:
-            text = f"  barrier in {split} {change(f'{split}_barrier_loss')} nats"
-            error = f"{split}_barrier_error"
-            lines.append(text + (f", error {change(error, lambda v: percent([v]))}" if error in told else ""))
-    return lines
+    return lines + [_barrier(split, told) for split in ("train", "test") if f"{split}_barrier_loss" in told]
+
+
+def _barrier(split: str, told: dict[str, Any]) -> str:
+    """Barriers of one split before and after; nats and percent for a classifier."""
+    from landscape.wording import percent, spread
+
+    loss, error = told[f"{split}_barrier_loss"], told.get(f"{split}_barrier_error")
+    unit = "" if error is None else "nats"
+    text = f"  barrier in {split} {spread(loss[:1])} → {spread(loss[1:], unit)}"
+    if any(map(math.isnan, loss)):
+        return f"{text}: the loss is not finite everywhere between them"
+    return text if error is None else f"{text}, error {percent(error[:1])} → {percent(error[1:])}"

@@ -29,19 +29,21 @@ if TYPE_CHECKING:
     from landscape.surface import Surface
 
 
-def height(alpha: Array, values: Array) -> Array:
+def height(alpha: Array, values: Array, rounding: float = 0.0) -> Array:
     """Largest rise above the chord on points that have been measured.
 
     Args:
         alpha: Places, ascending from 0 to 1, both in it, shape (P,).
         values: Losses or errors there, shape (..., P).
+        rounding: Smallest number that the arithmetic tells from 1. Rises up to it, in parts of the largest value and
+            of 1, are none.
 
     Returns:
         Barriers, shape (...), not negative; NaN where a value is NaN.
     """
     chord = values[..., :1] * (1 - alpha) + values[..., -1:] * alpha
     rise: Array = np.maximum((values - chord).max(-1), 0.0)
-    return rise
+    return np.where(rise <= rounding * np.maximum(1.0, np.abs(values).max(-1)), 0.0, rise)
 
 
 Path = Callable[[float], tuple["Tensor", dict[str, "Tensor"]]]

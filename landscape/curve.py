@@ -148,7 +148,7 @@ def bend(
         The curve, and the mean training loss of each epoch over the places drawn, float64, shape (epochs,).
 
     Raises:
-        DivergedError: If the control point is not finite in the end.
+        DivergedError: If the control point is not finite in the end; says so if the loss on the line was not finite.
     """
     a, b = _resident(surface, a), _resident(surface, b)
     curve = Curve(shape, a, b, (surface.vector(a.theta) + surface.vector(b.theta)) / 2)
@@ -168,8 +168,19 @@ def bend(
             told.append(loss)
         progress(epoch + 1, epochs, "bending the line")
     if not bool(torch.isfinite(curve.control).all()):
-        raise DivergedError("the control point of the curve is not finite", f"lower --lr from {lr:g}")
+        raise DivergedError(*_cause(surface, a, b, order[:batch], lr))
     return curve, torch.stack(told).view(epochs, -1).mean(1).cpu()
+
+
+def _cause(surface: Surface, a: Checkpoint, b: Checkpoint, chosen: Tensor, lr: float) -> tuple[str, str]:
+    """Why no control point was found: the line it begins on has a hole, or the steps were too long."""
+    line = Curve("bezier", a, b, (surface.vector(a.theta) + surface.vector(b.theta)) / 2)
+    places = [t / 8 for t in range(9)]
+    holes = [f"{t:g}" for t in places if not bool(slope(surface, line, t, chosen)[0].isfinite())]
+    if holes:
+        text = f"the loss is not finite on the straight line, where the curve begins, at t = {', '.join(holes)}"
+        return text, "look at the line with landscape interpolate; no --lr helps here"
+    return "the control point of the curve is not finite", f"lower --lr from {lr:g}"
 
 
 def _resident(surface: Surface, end: Checkpoint) -> Checkpoint:

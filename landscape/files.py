@@ -120,7 +120,10 @@ def _explain(error: OSError, path: Path) -> NoReturn:
     if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
         remedy = "free disk space and run again"
         raise ResourceError(f"{path} could not be written: {error.strerror}", remedy) from error
-    if error.errno == errno.ENOENT:
+    if error.errno == errno.ENOENT and not path.parent.is_dir():
         remedy = "create it, or choose another --out"
         raise InputError(f"the directory {path.parent} does not exist", remedy) from error
+    if error.errno == errno.ENOENT:  # as in /proc, which takes no files
+        cause = f"no file can be made in the directory {path.parent}"
+        raise InputError(f"{path} could not be written: {cause}", "choose another --out") from error
     raise InputError(f"{path} could not be written: {error.strerror or error}", "choose another --out") from error

@@ -8,7 +8,8 @@ The error estimate is cross-validation: every point is predicted from all others
 over an interval made of two, is scaled by the fourth power of the lengths to each of the two, as the error of a cubic
 is f⁗(ξ) (x − a)² (b − x)² / 24. Networks with kinks are rough on a small scale, where that power is too good to be
 true: the median error among the neighbours, unscaled, is added. Where slopes were not measured and no scale is far
-better than the other, the estimate is at least twice what their curves are apart.
+better than the other, the estimate is at least twice what their curves are apart. Over a place that failed nothing is
+known: the points on either side of it are laid through on their own, with no value and no error between the two.
 
 Source: Birkhoff, Schultz and Varga 1968, Numerische Mathematik 11 (error of Hermite interpolation).
 """
@@ -18,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -46,7 +48,9 @@ class Curve:
         y: Measured values, shape (P,).
         slopes: Slopes of the cubics at the points, in the units of `scaled`, shape (P,).
         log: Whether the cubics are those of the logarithm.
-        error: Estimated largest error in each interval, in the units of y, shape (P − 1,).
+        error: Estimated largest error in each interval, in the units of y, shape (P − 1,); NaN where the interval has
+            no neighbour to tell it, and over a hole.
+        hole: Whether a place between the points failed, shape (P − 1,); None for nowhere.
     """
 
     x: Array
@@ -54,9 +58,10 @@ class Curve:
     slopes: Array
     log: bool
     error: Array
+    hole: Array | None = None
 
     def __call__(self, at: Array) -> Array:
-        """Values of the curve, exact at the measured points; NaN outside them.
+        """Values of the curve, exact at the measured points; NaN outside them and within a hole.
 
         Args:
             at: Places, any shape.
@@ -65,20 +70,37 @@ class Curve:
             Values, same shape.
         """
         scaled = np.log(self.y) if self.log else self.y
-        values = hermite(self.x, scaled, self.slopes, np.asarray(at, dtype=float))
-        return np.exp(values) if self.log else values
+        values = hermite(self.x, scaled, self.slopes, at := np.asarray(at, dtype=float))
+        values = np.exp(values) if self.log else values
+        return values if self.hole is None else np.where(within(self.x, self.hole, at), np.nan, values)
 
     def positive(self) -> Curve:
         """The curve to draw through positive values: cubics of the logarithm where its own fall to 0 or below."""
         inside = self.x[:-1, None] + np.diff(self.x)[:, None] * np.linspace(0, 1, 17)[1:-1]  # (P − 1, 15)
-        if self.log or self.y.min() <= 0 or (self(inside) > 0).all():
+        if self.log or self.y.min() <= 0 or not (self(inside) <= 0).any():
             return self
         return replace(self, slopes=self.slopes / self.y, log=True)
 
     def worst(self, low: float = -np.inf, high: float = np.inf) -> float:
-        """The largest estimated error of the intervals that lie in a range, in the units of y; 0 if there is none."""
-        inside = (self.x[:-1] >= low) & (self.x[1:] <= high)
+        """The largest estimated error of the intervals in a range that have one, in the units of y; else 0."""
+        inside = (self.x[:-1] >= low) & (self.x[1:] <= high) & np.isfinite(self.error)
         return float(self.error[inside].max(initial=0.0))
+
+
+def within(x: Array, marked: Array, at: Array) -> Array:
+    """Whether places lie inside a marked interval, its ends left out.
+
+    Args:
+        x: Knots, ascending, shape (P,), at least two.
+        marked: Marks of the intervals, shape (P − 1,).
+        at: Places, any shape.
+
+    Returns:
+        Same shape as `at`.
+    """
+    i = np.clip(np.searchsorted(x, at, side="right") - 1, 0, len(x) - 2)
+    inside: Array = marked[i] & (at > x[i]) & (at < x[i + 1])
+    return inside
 
 
 def hermite(x: Array, y: Array, slopes: Array, at: Array) -> Array:
@@ -101,21 +123,22 @@ def hermite(x: Array, y: Array, slopes: Array, at: Array) -> Array:
     return np.where((at < x[0]) | (at > x[-1]), np.nan, ends)
 
 
-def fit(x: Array, y: Array, slopes: Array | None = None) -> Curve:
+def fit(x: Array, y: Array, slopes: Array | None = None, hole: Array | None = None) -> Curve:
     """Lay a curve through measured points.
 
     Args:
         x: Places, ascending, shape (P,), at least 2.
         y: Finite values, shape (P,).
         slopes: Measured derivatives, shape (P,), or None.
+        hole: Whether a place between the points failed, shape (P − 1,), or None for nowhere.
 
     Returns:
         The curve of the scale, values or logarithms, whose largest estimated error is smaller.
     """
-    plain = _on_scale(x, y, slopes, log=False)
+    plain = _over(x, y, slopes, hole, log=False)
     if y.min() <= 0:
         return plain
-    best, other = sorted([plain, _on_scale(x, y, slopes, log=True)], key=Curve.worst)
+    best, other = sorted([plain, _over(x, y, slopes, hole, log=True)], key=Curve.worst)
     if slopes is None and other.worst() <= ALIKE * best.worst():
         return replace(best, error=np.maximum(best.error, APART * _apart(best, other)))
     return best
@@ -126,6 +149,22 @@ def _apart(one: Curve, other: Curve) -> Array:
     inside = one.x[:-1, None] + np.diff(one.x)[:, None] * np.linspace(0, 1, 9)[1:-1]  # (P − 1, 7)
     distance: Array = abs(one(inside) - other(inside)).max(1)
     return distance
+
+
+def _over(x: Array, y: Array, slopes: Array | None, hole: Array | None, log: bool) -> Curve:
+    """The curve on one scale, every run of points between two holes on its own."""
+    if hole is None or not hole.any():
+        return _on_scale(x, y, slopes, log)
+    cuts = np.flatnonzero(hole) + 1
+    each = zip(*(_cut(values, cuts) for values in (x, y, slopes)), strict=True)
+    runs = [_on_scale(places, values, known, log) for places, values, known in each]
+    error = np.full(len(hole), np.nan)
+    error[~hole] = np.concatenate([run.error if len(run.x) > 2 else np.full(len(run.x) - 1, np.nan) for run in runs])
+    return Curve(x, y, np.concatenate([run.slopes for run in runs]), log, error, hole)
+
+
+def _cut(values: Array | None, cuts: Array) -> list[Any]:
+    return [None] * (len(cuts) + 1) if values is None else np.split(values, cuts)
 
 
 def _on_scale(x: Array, y: Array, slopes: Array | None, log: bool) -> Curve:
@@ -145,7 +184,9 @@ def _spline(x: Array, y: Array) -> Array:
     """Slopes at the knots of the cubic spline without a knot at the second and last but one point."""
     from scipy.interpolate import CubicSpline
 
-    return np.asarray(CubicSpline(x, y)(x, 1)) if len(x) > 2 else np.full(len(x), (y[-1] - y[0]) / (x[-1] - x[0]))
+    if len(x) > 2:
+        return np.asarray(CubicSpline(x, y)(x, 1))
+    return np.full(len(x), (y[-1] - y[0]) / (x[-1] - x[0]) if len(x) > 1 else 0.0)
 
 
 def _spread(x: Array, misses: Array, measured: bool) -> Array:
@@ -157,7 +198,8 @@ def _spread(x: Array, misses: Array, measured: bool) -> Array:
         for j in (i - 1, i):
             ratio = h[j] ** 4 / 16 / (h[i - 1] * h[i]) ** 2
             error[j] = max(error[j], misses[i] * min(1.0, SAFETY[measured] * ratio) + floor)
-    error[[0, -1]] *= EDGE[measured]
+    if len(h):
+        error[[0, -1]] *= EDGE[measured]
     return error
 
 
@@ -181,11 +223,12 @@ def refine(
     smallest = np.ptp(start) / 2**12
     while len(found) < most:
         curve = through(found)
-        if curve is None or curve.worst() <= tolerance * np.ptp(curve.y):
+        if curve is None:
             break
         open_ = np.array([_is_open(found, *ends, smallest) for ends in pairwise(curve.x)])
-        worst = int(np.argmax(np.where(open_, curve.error, -1.0)))
-        if not open_[worst] or curve.error[worst] <= tolerance * np.ptp(curve.y):
+        error = np.where(open_, np.nan_to_num(curve.error, nan=np.inf), -1.0)  # what nothing tells is worst
+        worst = int(np.argmax(error))
+        if error[worst] <= tolerance * np.ptp(curve.y):
             break
         middle = float(curve.x[worst] + curve.x[worst + 1]) / 2
         found[middle] = measure(middle)
@@ -200,7 +243,9 @@ def _is_open(found: dict[float, tuple[float, float]], low: float, high: float, s
 def through(found: dict[float, tuple[float, float]]) -> Curve | None:
     """The curve through all finite values; None if there are fewer than three."""
     table = np.array(sorted((x, *values) for x, values in found.items()))
-    table = table[np.isfinite(table[:, 1])]
+    places = np.flatnonzero(np.isfinite(table[:, 1]))
+    table = table[places]
     if len(table) < 3:
         return None
-    return fit(table[:, 0], table[:, 1], table[:, 2] if np.isfinite(table[:, 2]).all() else None)
+    slopes = table[:, 2] if np.isfinite(table[:, 2]).all() else None
+    return fit(table[:, 0], table[:, 1], slopes, np.diff(places) > 1)

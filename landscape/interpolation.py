@@ -54,6 +54,9 @@ class Interpolation:
         barrier_error_halves: As for the loss.
         stored_loss: Loss of a and b with the statistics stored in them, shape (2, 2): split, then a and b.
         stored_error: Error likewise.
+        mixed: Names of the buffers that are mixed with the weights and recomputed under no rule, as they differ and are
+            no BatchNorm statistics; where there are some, there are no slopes.
+        shared: Whether a BatchNorm layer whose statistics are recomputed is used more than once; then, too.
     """
 
     labelled: ClassVar[Mapping[str, str]] = {"end": "names"}
@@ -86,6 +89,8 @@ class Interpolation:
     barrier_error_halves: Array = quantity("1", "barrier with alpha chosen on the other half", "split")
     stored_loss: Array = quantity("nats", "loss with stored BatchNorm statistics", "split", "end")
     stored_error: Array = quantity("1", "error with stored BatchNorm statistics", "split", "end")
+    mixed: tuple[str, ...] = ()
+    shared: bool = False
 
 
 def curve_of(alpha: Array, values: Array, slope: Array | None = None) -> Curve | None:
@@ -139,6 +144,8 @@ def collect(line: Line, points: Sequence[Point], gap: float, adaptive: bool) -> 
         distance=float(torch.linalg.vector_norm(line.b.theta.double() - line.a.theta.double())),
         classifies=surface.classifies,
         adaptive=adaptive,
+        mixed=line.mixed,
+        shared=line.shared,
         split=np.array(SPLITS),
         alpha=alpha,
         loss=mean[0],

@@ -71,8 +71,8 @@ class Line:
         rule: The rule for BatchNorm statistics.
         block: Examples that are normalised together; 0 where statistics are given.
         shared: Whether a BatchNorm layer whose statistics are recomputed is used more than once.
-        differentiable: Whether slopes can be had: not if a buffer that is no BatchNorm statistic differs, nor if a
-            layer is shared.
+        mixed: Names of the buffers that are no BatchNorm statistics and differ between a and b: they are mixed with the
+            weights under every rule, and nothing recomputes them.
     """
 
     def __init__(
@@ -95,9 +95,14 @@ class Line:
         self._direction = surface.vector(b.theta).double() - surface.vector(a.theta).double()
         frozen = {name for name, p in surface.flat.model.named_parameters() if not p.requires_grad}
         plain = {name for name, value in a.buffers.items() if value.is_floating_point()} - frozen
+        differing = (name for name in plain - surface.statistics() if not torch.equal(a.buffers[name], b.buffers[name]))
+        self.mixed = tuple(sorted(differing))
         self.shared = pooled and self._shares()
-        same = all(torch.equal(a.buffers[n], b.buffers[n]) for n in plain - surface.statistics())
-        self.differentiable = same and not self.shared
+
+    @property
+    def differentiable(self) -> bool:
+        """Whether slopes can be had: not if a buffer moves that is no BatchNorm statistic, nor if a layer is shared."""
+        return not self.mixed and not self.shared
 
     def _shares(self) -> bool:
         pooled = Pooled(self.surface.flat.model)

@@ -29,24 +29,39 @@ class Seen:
     """What is kept of a network to compare it with others, on the CPU.
 
     Attributes:
-        logits: Class scores of training and test data, shapes (N, C); None for regressions.
+        logits: Class scores of training and test data, shapes (N, C); None where outputs are none.
+        wrong: Errors of training and test data, 0 or 1, shapes (N,); None for regressions, or where there are logits.
         features: What the last linear layer reads of the test data, shape (N, P); None where there is none.
     """
 
     logits: tuple[Tensor, Tensor] | None
+    wrong: tuple[Tensor, Tensor] | None
     features: Tensor | None
 
 
 def look(surface: Surface) -> Seen:
     """Run a network where it is now over both splits."""
-    train = surface.outputs("train").cpu()
+    train = surface.outputs("train")
     test, features = outputs_and_features(surface.flat.model, surface.problem.test, surface.batch_size)
-    classes = surface.classifies and train.dim() == 2 and train.shape[1] > 1
-    return Seen((train, test.cpu()) if classes else None, None if features is None else features.cpu())
+    logits = (train.cpu(), test.cpu()) if surface.classifies and train.dim() == 2 and train.shape[1] > 1 else None
+    wrong = None if logits or not surface.classifies else _wrong(surface, train, test)
+    return Seen(logits, wrong, None if features is None else features.cpu())
+
+
+def _wrong(surface: Surface, train: Tensor, test: Tensor) -> tuple[Tensor, Tensor] | None:
+    """Which examples the task counts as errors, on the CPU; None if its errors are not 0 or 1."""
+    problem = surface.problem
+    pairs = ((train, problem.train.targets), (test, problem.test.targets))
+    one, other = (problem.task.errors(output, targets).cpu() for output, targets in pairs)
+    plain = all(bool(((errors == 0) | (errors == 1)).all()) for errors in (one, other))
+    return (one, other) if plain else None
 
 
 def alike(one: Seen, other: Seen) -> dict[str, Array]:
     """How alike two networks are as functions.
+
+    Without a score for each class two networks are known to decide otherwise where one is right and the other wrong:
+    exactly what they do with two classes, and no more than they do with several.
 
     Args:
         one: A network's outputs and features.
@@ -56,12 +71,17 @@ def alike(one: Seen, other: Seen) -> dict[str, Array]:
         `disagreement` and `variation`, shape (2,): train, test; `cka`, shape (). NaN where outputs are no classes, or
         there are no features.
     """
-    pairs = zip(one.logits or (), other.logits or (), strict=True)
-    told = [(float((x.argmax(1) != y.argmax(1)).double().mean()), total_variation(x, y)) for x, y in pairs]
-    disagreement, variation = np.array(told or [(np.nan, np.nan)] * 2).T
+    scores = list(zip(one.logits or (), other.logits or (), strict=True))
+    chosen = [(x.argmax(1), y.argmax(1)) for x, y in scores] or list(
+        zip(one.wrong or (), other.wrong or (), strict=True)
+    )
     x, y = one.features, other.features
     cka = np.nan if x is None or y is None else linear_cka(x, y)
-    return {"disagreement": disagreement, "variation": variation, "cka": np.array(cka)}
+    return {
+        "disagreement": np.array([float((p != q).double().mean()) for p, q in chosen] or [np.nan] * 2),
+        "variation": np.array([total_variation(p, q) for p, q in scores] or [np.nan] * 2),
+        "cka": np.array(cka),
+    }
 
 
 def apart(x: Tensor, y: Tensor, layout: Layout) -> dict[str, Array]:

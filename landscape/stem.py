@@ -49,6 +49,23 @@ def _common(one: Tensor, other: Tensor) -> int:
     return int(differing[0]) if len(differing) else n
 
 
+def passed(stem: Checkpoint, run: Checkpoint) -> bool | None:
+    """Whether a run went through a checkpoint, by both histories.
+
+    Args:
+        stem: The checkpoint.
+        run: Where the run came to.
+
+    Returns:
+        None where that is not known, as for weights of a user's own.
+    """
+    if "loss" not in stem.history or "loss" not in run.history:
+        return None
+    if stem.step == 0:
+        return bool(stem.settings.get("seed") == run.settings.get("seed")) if not run.parent else None
+    return stem.step <= run.step and _common(stem.history["loss"][: stem.step], run.history["loss"]) == stem.step
+
+
 def renumbered(a: Checkpoint, b: Checkpoint) -> bool:
     """Whether one was aligned to the other, or both to a third."""
     return bool(a.aligned or b.aligned) and (a.aligned or a.sha256) == (b.aligned or b.sha256)
@@ -76,10 +93,11 @@ class Stems:
             b: Another.
 
         Returns:
-            Theta of the stem named, of a checkpoint that is known, or of the first weights.
+            Theta of the stem named unless a run is known not to have passed it, of a checkpoint that is known, or of
+            the first weights.
         """
         if self.given is not None:
-            return self.given.theta
+            return None if False in (passed(self.given, a), passed(self.given, b)) else self.given.theta
         step = shared_steps(a, b)
         if step is None:
             return None

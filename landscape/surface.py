@@ -58,6 +58,11 @@ class Surface:
         self.has_batchnorm = bool(layers(self.flat.model))
         self.classifies = problem.classifies
 
+    @property
+    def rounding(self) -> float:
+        """The smallest number that the arithmetic of the network tells from 1."""
+        return torch.finfo(self.flat.theta.dtype).eps
+
     def statistics(self) -> set[str]:
         """Names of the buffers that are BatchNorm statistics; other buffers and frozen weights belong to the point."""
         kept = {id(buffer) for layer in layers(self.flat.model) for buffer in layer.buffers(recurse=False)}

@@ -53,7 +53,8 @@ def read(path: Path) -> SurfaceFile:
         Coordinates, ascending or not as stored, and values.
 
     Raises:
-        InputError: If it is missing, damaged, one-dimensional or no surface file.
+        InputError: If it is missing, damaged, one-dimensional or no surface file, or a coordinate is not finite or
+            occurs twice.
     """
     if not path.is_file():
         raise InputError(f"{path} does not exist" if not path.exists() else f"{path} is a directory", "check the path")
@@ -69,7 +70,7 @@ def read(path: Path) -> SurfaceFile:
         raise InputError(f"{path} holds no xcoordinates or no losses", "give the surface .h5 of plot_surface.py")
     if "ycoordinates" not in stored:
         raise InputError(f"{path} holds a line, not a plane: it has no ycoordinates", "give a surface made with --y")
-    x, y = stored["xcoordinates"].ravel(), stored["ycoordinates"].ravel()
+    x, y = (_coordinates(stored[f"{axis}coordinates"].ravel(), f"{axis}coordinates in {path}") for axis in "xy")
     for key, value in values.items():
         if value.shape not in {(len(x), len(y)), (len(y), len(x))}:
             raise InputError(
@@ -79,6 +80,19 @@ def read(path: Path) -> SurfaceFile:
     transposed = any(value.shape != (len(y), len(x)) for value in values.values())
     meshed = {key: value.reshape(len(y), len(x)) for key, value in values.items()}
     return SurfaceFile(x, y, {key: np.where(value == -1, np.nan, value) for key, value in meshed.items()}, transposed)
+
+
+def _coordinates(values: Array, where: str) -> Array:
+    """Coordinates that place each row or column once; others are refused."""
+    for index, value in enumerate(values):
+        if not np.isfinite(value):
+            raise InputError(f"{where} hold {value} at index {index}", "give a surface with finite coordinates")
+    found, times = np.unique(values, return_counts=True)
+    if (times > 1).any():
+        raise InputError(
+            f"{where} hold {found[times > 1][0]:g} {times.max()} times", "give a surface that has each coordinate once"
+        )
+    return values
 
 
 def _array(file: h5py.File, key: str) -> Array:

@@ -55,16 +55,35 @@ def exponent_text(power: int) -> str:
 
 
 def spread(values: Iterable[float], unit: str = "") -> str:
-    """The mean with its unit, and the smallest and largest where there are several values that differ."""
+    """The mean with its unit, and the smallest and largest where there are several values that differ.
+
+    Args:
+        values: Numbers; one that is NaN makes it "not computed".
+        unit: Their unit.
+
+    Returns:
+        For instance "0.5 nats (0.4 to 0.6)".
+    """
     found = np.asarray(list(values), dtype=float)
+    if np.isnan(found).any():
+        return number(math.nan)
     mean = f"{number(float(found.mean()))}{f' {unit}' if unit else ''}"
     low, high = number(float(found.min())), number(float(found.max()))
     return mean if low == high else f"{mean} ({low} to {high})"
 
 
 def percent(values: Iterable[float]) -> str:
-    """Parts of one as percents, two decimals, with the range where there are several values that differ."""
+    """Parts of one as percents, two decimals, with the range where there are several values that differ.
+
+    Args:
+        values: Parts of one; one that is NaN makes it "not computed".
+
+    Returns:
+        For instance "1.00 % (0.50 to 1.50)".
+    """
     found = np.asarray(list(values), dtype=float) * 100
+    if np.isnan(found).any():
+        return number(math.nan)
     mean, low, high = (f"{v:.2f}" for v in (found.mean(), found.min(), found.max()))
     return f"{mean} %" if low == high else f"{mean} % ({low} to {high})"
 

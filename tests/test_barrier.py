@@ -31,6 +31,18 @@ def test_the_barrier_is_the_largest_height_above_the_chord() -> None:
     assert math.isnan(barrier.measure(hermite.fit(x + 0.1, x), rise, rise[:, 0], smooth=True).height)
 
 
+def test_a_rise_by_rounding_is_none(pair: Pair) -> None:
+    x = np.linspace(0, 1, 5)
+    values = np.array([
+        [0.2, 0.2 + 7e-9, 0.2, 0.2, 0.2],
+        [0.2, 0.2 + 1e-6, 0.2, 0.2, 0.2],
+        [9e3, 9e3 + 5e-4, 9e3, 9e3, 9e3],
+    ])
+    eps = Surface(pair.problem).rounding
+    assert barrier.height(x, values, eps) == pytest.approx([0, 1e-6, 0], rel=1e-6)
+    assert (barrier.height(x, values) > 0).all()
+
+
 def test_choosing_the_place_on_the_other_half_takes_the_bias_out_of_a_maximum() -> None:
     random = np.random.default_rng(0)
     x = np.linspace(0, 1, 41)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -145,6 +146,59 @@ def test_a_curve_that_diverges_or_has_one_end_is_refused(pair: Pair) -> None:
             Surface(problem), point(problem, -1.0, 0.0), point(problem, 1.0, 0.0), shape="bezier", epochs=50,
             lr=1e4, batch=4, seed=0,
         )  # fmt: skip
+
+
+def test_a_line_without_a_loss_in_the_middle_is_named_as_the_cause() -> None:
+    class Root(Bow):
+        def forward(self, inputs: Tensor) -> Tensor:
+            return torch.sqrt(self.w[0] ** 2 - 0.5).expand(len(inputs), 1)
+
+    problem = replace(bow(), model=Root)
+    ends = point(problem, -1.0, 0.0), point(problem, 1.0, 0.0)
+    with pytest.raises(
+        DivergedError, match=r"straight line, where the curve begins, at t = 0\.25, .*0\.5, .*0\.75\n"
+    ) as told:
+        bend(Surface(problem), *ends, shape="bezier", epochs=5, lr=0.1, batch=4, seed=0)
+    assert "lower --lr" not in told.value.remedy
+
+
+@pytest.fixture(scope="module")
+def measured(pair: Pair) -> connect.Connection:
+    return connect.compute(pair.problem, *pair.checkpoints, options=connect.Options(epochs=1, points=3, lr=0.0))
+
+
+def test_regressions_are_drawn_in_one_panel_without_nats() -> None:
+    problem = bow()
+    ends = point(problem, -1.0, 0.0), point(problem, 1.0, 0.0)
+    found = connect.compute(problem, *ends, options=connect.Options(epochs=1, points=3), dtype="float64")
+    assert [axis.title.text for axis in connect.figure(found).select_yaxes()] == ["loss"]
+    assert "nats" not in " ".join(connect.words(found))
+
+
+class TestWords:
+    """On the line the training loss rises by 1 nat, the test error by 0.3."""
+
+    def told(self, measured: connect.Connection, loss: float, error: float = 0.1) -> str:
+        line, curve = np.array([[1.0, 1.0], [0.3, 0.3]]), np.array([[loss, loss], [error, error]])
+        return connect.words(replace(measured, line_barrier=line, curve_barrier=curve))[0].partition(":")[0]
+
+    def test_a_curve_along_the_line_lowers_nothing(self, measured: connect.Connection) -> None:
+        assert not connect.words(measured)[0].startswith("A curve lowers")
+        assert self.told(measured, 1 - 1e-9) == "No lower barrier on the curve in training"
+        assert self.told(measured, 1.2) == "No lower barrier on the curve in training"
+        assert self.told(measured, 0.95) == "The curve lowers the barrier hardly in training"
+        assert self.told(measured, 0.5) == "A curve lowers the barrier in training"
+
+    def test_a_test_error_that_is_no_better_is_named(self, measured: connect.Connection) -> None:
+        assert self.told(measured, 0.5, 0.3) == "A curve lowers the barrier in training, not that of the test error"
+
+    def test_what_was_not_computed_is_not_compared(self, measured: connect.Connection) -> None:
+        holed = replace(measured, line_loss=np.where(measured.t == 0.5, np.nan, measured.line_loss),
+                        line_barrier=np.full((2, 2), np.nan))  # fmt: skip
+        answer, detail = connect.words(holed)
+        assert answer.startswith("Not compared: the loss was not computed everywhere: ")
+        assert answer.endswith("not computed on the straight line; missing 1 of 3 points on the straight line")
+        assert "nan" not in answer + detail
 
 
 QUICK = ("--epochs", "2", "--points", "5", "-q")

@@ -223,6 +223,89 @@ def test_a_pair_without_a_stem_is_warned_of_until_it_is_aligned(runs: Runs, pair
     assert "stem at step 20" in told.stdout
 
 
+def test_no_angle_is_seen_from_a_stem_that_a_run_did_not_pass(runs: Runs, pair: Pair) -> None:
+    kept = runs["sgd@20"]
+    for name, expected in {"sgd": True, "fork": True, "reseeded": True, "sgd@20": True, "stranger": False}.items():
+        assert stem.passed(kept, runs[name]) is expected, name
+    assert stem.passed(runs["sgd"], kept) is False  # it ended before
+    options = distance.Options(barrier=0, stem=str(kept.path))
+    found = distance.compute(pair.problem, runs["sgd"], runs["stranger"], runs["fork"], options=options)
+    assert np.isnan(found.travel[0, 1])
+    assert np.isfinite(found.travel[0, 2])
+    told = distance.listing(found)
+    assert "no known stem, no cosine: one did not pass sgd@20" in told[0]
+    assert "stem at step 20, cosine from the stem" in told[1]
+    own = [replace(runs[name], history={}) for name in ("sgd", "stranger")]
+    assert stem.passed(kept, own[0]) is None
+    found = distance.compute(pair.problem, *own, options=options)
+    assert "seen from sgd@20, the stem given, cosine from the stem" in distance.listing(found)[0]
+    assert "no known stem" not in distance.words(found)[1]
+
+
+def test_equal_weights_and_a_stem_itself_get_no_advice(runs: Runs, pair: Pair) -> None:
+    same = replace(runs["sgd"], path=None)
+    options = distance.Options(barrier=0)
+    for other, reason in ((same, "equal weights"), (runs["sgd@20"], "no cosine: one is the stem itself")):
+        (told,) = distance.listing(distance.compute(pair.problem, runs["sgd"], other, options=options))
+        assert reason in told
+        assert "--stem" not in told
+
+
+def test_a_distance_of_many_norms_is_told_as_a_multiple(pair: Pair) -> None:
+    found = distance.compute(pair.problem, *pair.checkpoints, options=distance.Options(barrier=0))
+    for value, text in ((1e30, "1.0·10³⁰ times"), (10.5, "10.5 times"), (0.5, "50.00 %")):
+        far = replace(found, relative=np.full((2, 2), value))
+        assert f"as part of its norm: SGD→SAM {text}." in distance.words(far)[1]
+
+
+class Margin:
+    """Two classes told apart by the sign of one output."""
+
+    def losses(self, output: Tensor, target: Tensor) -> Tensor:
+        return nn.functional.softplus(-output.flatten() * (2 * target - 1))
+
+    def errors(self, output: Tensor, target: Tensor) -> Tensor:
+        return ((output.flatten() > 0) != (target == 1)).to(output.dtype)
+
+
+@pytest.mark.parametrize("flat", [True, False])
+def test_a_classifier_of_one_output_decides_by_its_errors(flat: bool) -> None:
+    def model() -> nn.Module:
+        return nn.Sequential(nn.Linear(4, 1), nn.Flatten(0) if flat else nn.Identity())
+
+    x, y = normal(60, 4).float(), (normal(60, seed=1) > 0).long()
+    problem = Problem(model=model, train=Split(x[:40], y[:40]), test=Split(x[40:], y[40:]), task=Margin())
+    layout = layout_of(model())
+    ends = [Checkpoint(normal(5, seed=i).float(), {}, layout, name=f"net{i}", sha256=str(i)) for i in (2, 3)]
+    found = distance.compute(problem, *ends, options=distance.Options(barrier=3))
+    signs = [(x @ c.theta[:4] + c.theta[4]) > 0 for c in ends]
+    otherwise = (signs[0] != signs[1]).double()
+    assert found.disagreement[0, 1] == pytest.approx([float(otherwise[:40].mean()), float(otherwise[40:].mean())])
+    assert np.isnan(found.variation).all()
+    assert "nats in training" in distance.listing(found)[0]
+
+
+def test_of_regressions_nothing_is_told_in_nats(pair: Pair) -> None:
+    found = distance.compute(pair.problem, *pair.checkpoints, options=distance.Options(barrier=1))
+    plain = replace(found, disagreement=np.full((2, 2, 2), np.nan), variation=np.full((2, 2, 2), np.nan))
+    buttons = [button.label for button in distance.figure(plain).layout.updatemenus[0].buttons]
+    assert "train barrier" in buttons
+    told = " ".join([*buttons, *distance.listing(plain), *distance.table(plain).columns, *distance.words(plain)])
+    assert "nats" not in told
+    assert not any("of the error" in name for name in buttons)
+
+
+def test_few_tensors_are_called_by_their_names(pair: Pair) -> None:
+    found = distance.compute(pair.problem, *pair.checkpoints, options=distance.Options(barrier=0))
+    axis = distance.figure(found).layout.xaxis2
+    assert len(axis.ticktext) == len(found.layers)
+    for name, text in zip(found.layers, axis.ticktext, strict=True):
+        assert name.endswith(text.lstrip("…"))
+        assert len(text) <= 16
+    many = replace(found, layers=("w",) * 40, layer_relative=np.ones((2, 2, 40)))
+    assert distance.figure(many).layout.xaxis2.ticktext is None
+
+
 def test_a_stem_that_does_not_fit_is_refused(runs: Runs, pair: Pair, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="does not exist"):
         distance.compute(pair.problem, *pair.checkpoints, options=distance.Options(stem=str(tmp_path / "none.pt")))

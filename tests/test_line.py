@@ -224,6 +224,10 @@ def test_a_batchnorm_layer_that_is_used_twice_has_one_statistic_for_training_and
         point = made.measure(0.4, slope=True)
         assert point.mean[0, 0] == pytest.approx(point.mean[0, 1], rel=1e-12)  # the test data are the training data
         assert math.isnan(point.slope)
+        told = interpolate.listing(
+            interpolate.compute(problem, a, b, options=interpolate.Options(low=0, high=1, points=5, batchnorm=rule))
+        )
+        assert any(line.startswith("no slopes: a BatchNorm layer is used more than once") for line in told)
         surface = Surface(problem, dtype=torch.float64)
         surface.place(*surface.between(a, b, 0.4), recalibrated=True)
         assert point.mean[0, 0] == pytest.approx(float(surface.scores()[0, 0]), rel=1e-12)

@@ -12,7 +12,7 @@ from conftest import Pair
 from torch import nn
 
 from analyses import plane
-from analyses.plane import Options, compute
+from analyses.plane import Options, compute, words
 from landscape import axes
 from landscape.checkpoint import Checkpoint
 from landscape.errors import UsageError
@@ -244,6 +244,7 @@ def test_points_that_fail_are_missing_and_are_shown_as_missing(pair: Pair) -> No
     drawn = plane.figure(found)
     assert drawn.layout.annotations[0].text == f"× {found.missing} missing"
     assert len(drawn.data[4].x) == found.missing
+    assert drawn.data[4].cliponaxis is False  # whole on the rim too
     assert all(trace.connectgaps is False for trace in drawn.data[:3])
     assert np.isnan(np.asarray(drawn.data[1].z)[gone]).all()
 
@@ -298,6 +299,24 @@ def test_a_track_leads_from_each_checkpoint_to_the_next_of_its_run(quadratic: Pr
     sam = replace(blank, settings={"method": "sgd-sam"}, step=40, parent="sgd20", sha256="sam")
     assert before([*sgd, sam]) == (2, -1, 1, 2)
     assert before([blank, blank, blank]) == (-1, 0, 1)
+
+
+def test_the_lowest_point_of_the_grid_is_told_with_its_unit_and_beside_lower_checkpoints(pair: Pair) -> None:
+    found = compute(pair.problem, *pair.checkpoints, options=Options(grid="3x3"))
+    losses = np.array([[3.0, 2.0, 3.0], [3.0, 3.0, 3.0], [3.0, 3.0, 3.0]])
+    made = replace(
+        found, loss=np.stack([losses] * 2), own_loss=np.array([[2.5, 2.2]] * 2), x=np.array([0.0, 4.0, 8.0]),
+        y=np.array([3.0, 5.0, 9.0]), place=np.array([[4.0, 0.0], [90.0, 0.0]]),
+    )  # fmt: skip
+    told = "Training loss on the grid from 2.00 to 3.00 nats; its lowest point"
+    a, b = made.called
+    assert words(made)[0] == f"{told} 3.00 (θ) from {a}"
+    at = replace(made, place=np.array([[4.0, 3.0 + 5.6e-17], [90.0, 0.0]]), own_loss=np.array([[2.0 - 1e-9, 3.0]] * 2))
+    assert words(at)[0] == f"{told} at {a}"
+    lower = replace(made, own_loss=np.array([[0.668, 2.5]] * 2))
+    assert words(lower)[0] == f"{told} 3.00 (θ) from {a}; {a} itself is lower still, 0.668 nats"
+    other = replace(made, own_loss=np.array([[2.5, 0.5]] * 2))
+    assert words(other)[0] == f"{told} 3.00 (θ) from {a}; {b} is lower still, 0.500 nats"
 
 
 @pytest.mark.parametrize(

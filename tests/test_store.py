@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ import pytest
 
 from landscape import store
 from landscape.errors import InputError, UsageError
+from landscape.files import atomic
 from landscape.result import Array, Provenance, equal, quantity
 
 ABOUT = Provenance(
@@ -142,3 +144,14 @@ def test_flipped_bytes_end_in_an_error_or_in_the_same_values(tmp_path: Path) -> 
             continue
         silent += not equal(replace(read, weight=0.0), replace(sample(), weight=0.0))
     assert silent == 0
+
+
+def test_a_directory_that_takes_no_files_is_not_said_to_be_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*words: object, **settings: object) -> None:
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory")
+
+    monkeypatch.setattr("landscape.files.tempfile.mkstemp", refuse)  # as the kernel does for /proc
+    with pytest.raises(InputError, match=f"no file can be made in the directory {tmp_path}"), atomic(tmp_path / "x.h5"):
+        pass

@@ -127,3 +127,18 @@ def test_only_planes_are_exported(run: Command, tmp_path: Path) -> None:
     assert read(first).provenance.command.startswith("landscape import-surface")
     assert run("export-surface", first, "--out", first, "--force").exit_code == 2  # it is read
     assert run("export-surface", tmp_path / "theirs.h5", "--out", tmp_path / "s.h5").exit_code == 3
+
+
+@pytest.mark.parametrize(("axis", "value", "told"), [
+    ("x", np.nan, "hold nan at index 2"), ("y", np.inf, "hold inf at index 2"), ("x", -1.0, "hold -1 2 times"),
+])  # fmt: skip
+def test_a_coordinate_that_places_nothing_is_named(
+    axis: str, value: float, told: str, run: Command, tmp_path: Path
+) -> None:
+    path = theirs(tmp_path / "surface.h5")
+    with h5py.File(path, "r+") as file:
+        file[f"{axis}coordinates"][2] = value
+    done = run("import-surface", path, "--out", tmp_path / "plane.h5")
+    assert done.exit_code == 3
+    assert f"{axis}coordinates in {path} {told}" in done.stderr
+    assert not (tmp_path / "plane.h5").exists()

@@ -319,3 +319,13 @@ def test_momentum_goes_with_its_weights_so_that_training_goes_on_as_before(
         problem, settings, start=replace(reordered(half, groups, order), optimizer=half.optimizer), stop_at=104
     )
     assert float(torch.dist(lost.theta, expected.theta)) > 100 * apart
+
+
+def test_a_barrier_that_was_not_computed_has_no_unit() -> None:
+    from cli.align import _barrier
+
+    known = {"test_barrier_loss": [0.5, 0.0], "test_barrier_error": [0.25, 0.0]}
+    assert _barrier("test", known) == "  barrier in test 0.500 → 0 nats, error 25.00 % → 0.00 %"
+    lost = {name: [float("nan")] * 2 for name in known}
+    told = "not computed → not computed: the loss is not finite everywhere between them"
+    assert _barrier("test", lost) == f"  barrier in test {told}"

@@ -146,6 +146,8 @@ def test_scale_free_forms_support_the_eigenvalue_or_speak_against_it(pair: Pair,
     agree = sharper(curved, replace(rises, adaptive_worst=flatter))
     assert "orders them so at every radius" in agree.sure
     assert agree.open == ()
+    lost = replace(rises, adaptive_rounding=flatter)
+    assert "lost in rounding" in sharper(curved, lost).open[0]
     mixed = flatter.copy()
     mixed[:, 0, 0] = mixed[::-1, 0, 0]
     against = sharper(curved, replace(rises, adaptive_worst=mixed))
@@ -202,8 +204,11 @@ def test_a_rise_of_the_error_alone_that_few_examples_explain_decides_nothing(pai
     few = replace(found, **{name: np.full(2, value) for name, value in told.items()})
     assert interpolate.words(few)[0].startswith("Not decided")
     assert barrier(few).text == "Whether a barrier lies between them is not decided"
-    for name, value in (("barrier_error_sampling", 0.01), ("barrier_loss", 0.3)):
+    for name, value, rest in (
+        ("barrier_error_sampling", 0.01, ", none in the loss"),
+        ("barrier_loss", 0.3, ": two valleys"),
+    ):
         sure = replace(few, **{name: np.full(2, value)})
-        assert interpolate.words(sure)[0] == "A barrier: two valleys"
+        assert interpolate.words(sure)[0] == f"A barrier in the error (2 points or more){rest}"
         assert barrier(sure).text.startswith("A barrier of")
-    assert interpolate.words(few, sure)[0] == "A barrier in 1 of 2 seeds"
+    assert interpolate.words(few, sure)[0] == "A barrier in the error in 1 of 2 seeds"

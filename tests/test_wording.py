@@ -7,7 +7,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from landscape.wording import bounded, duration, number, plural
+from landscape.wording import bounded, duration, number, percent, plural, spread
 
 MIDDLES = st.floats(-1e6, 1e6).filter(lambda x: x == 0 or abs(x) > 1e-6)
 
@@ -36,6 +36,7 @@ def test_times_come_in_the_unit_that_fits() -> None:
 
 def test_what_is_beyond_all_numbers_is_written_so() -> None:
     assert [number(x) for x in (math.inf, -math.inf, math.nan)] == ["∞", "−∞", "not computed"]
+    assert [spread([math.nan, 1.0], "nats"), percent([math.nan])] == ["not computed"] * 2
 
 
 def test_one_is_singular() -> None:
