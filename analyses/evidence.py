@@ -26,6 +26,8 @@ LEVEL = 0.05
 """Part of random directions, the one at hand counted with them, that may be as unequal."""
 SURE = 1.959964
 """Standard errors that a log rise ratio must differ from zero by."""
+DIP = 0.01
+"""Depth of a fall of the loss, as a part of its mean rise at r, from which on it parts two valleys."""
 
 
 class Leaves(NamedTuple):
@@ -106,9 +108,9 @@ def flat_side(r: Asymmetry, line: int = 0) -> tuple[Array, Array]:
 def no_valley(r: Asymmetry) -> Leaves | None:
     """Why the first line is no single valley with all checkpoints in it; None if it is one.
 
-    The loss must rise from the minimum to both ends of r, and where there is another checkpoint also all the way to it:
-    a slope of the wrong sign counts if it is beyond `FLOOR` errors. A checkpoint beyond r that is lower than the wall
-    at r lies in another valley.
+    The loss must rise from the minimum to both ends of r, and where there is another checkpoint also all the way to it.
+    A fall counts if it is deeper than `DIP` of the rise at r and its slope has the wrong sign by `FLOOR` errors. A
+    checkpoint beyond r that is lower than the wall at r lies in another valley.
 
     Args:
         r: What was measured, with a first line that has a log rise ratio.
@@ -119,7 +121,13 @@ def no_valley(r: Asymmetry) -> Leaves | None:
     here, there = -float(r.centre[0]), float(r.distance - r.centre[0])  # NaN if there is no other
     if abs(there) > r.radius[0] * (1 + 1e-9):
         return _beyond(r, there)
-    falls = _falls(r)
+    rise, offset = r.loss[0] - r.loss[0, r.loss.shape[1] // 2], r.offset[0]
+    least = DIP * (rise[0] + rise[-1]) / 2
+    for place, height in zip((here, there), r.height, strict=False):
+        wall = float(rise[(offset * place >= 0) & (np.abs(offset) <= abs(place))].max(initial=0.0))
+        if wall - height > least:
+            return Leaves(True, f"between the two the loss rises to {number(wall)} nats above the minimum")
+    falls = _falls(r, least)
     if not falls.size:
         return None
     low, high = np.nanmin([0.0, here, there]), np.nanmax([0.0, here, there])
@@ -139,11 +147,18 @@ def _beyond(r: Asymmetry, place: float) -> Leaves:
     return Leaves(False, f"{other} lies {at}, beyond r = {radius} (a larger --rise or --radius reaches it)")
 
 
-def _falls(r: Asymmetry) -> Array:
-    """Places on the first line, from its minimum, where the loss falls away from it beyond doubt."""
+def _falls(r: Asymmetry, least: float) -> Array:
+    """Places on the first line, from its minimum, where the loss begins to fall away from it by more than a depth."""
     floor = FLOOR * math.hypot(float(r.rounding[0]), float(np.nan_to_num(r.sampling[0])))
-    found: Array = r.offset[0][np.sign(r.offset[0]) * r.slope[0] < -floor]
-    return found
+    found = []
+    for sign in (-1, 1):
+        side = np.argsort(sign * r.offset[0])[len(r.offset[0]) // 2 :]  # from the minimum outward
+        loss, slope = r.loss[0, side], sign * r.slope[0, side]
+        for i in np.flatnonzero(slope < -floor):
+            higher = np.flatnonzero(loss[i:] > loss[i])
+            if loss[i] - loss[i : i + higher[0] if higher.size else None].min() > least:
+                found.append(r.offset[0, side[i]])
+    return np.array(found)
 
 
 def other_rules(r: Asymmetry) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -65,28 +66,39 @@ def test_a_side_that_could_not_be_measured_is_none(sides: asymmetry.Result) -> N
     assert "could not be measured" in side(replace(sides, log_ratio=np.array([np.nan]))).text
 
 
+def shaped(sides: asymmetry.Result, f: Callable[[np.ndarray], np.ndarray], at: float) -> asymmetry.Result:
+    """A line with the loss f(ℓ/r), the first network at its minimum and the other at ℓ/r = at."""
+    r, step = float(sides.radius[0]), 1e-6
+    x = sides.offset / r
+    slope = (f(x + step) - f(x - step)) / (2 * step * r)
+    height = f(np.array([0.0, at]))
+    return replace(sides, loss=f(x), slope=slope, height=height, centre=np.zeros(1), distance=at * r)
+
+
+def bowl(x: np.ndarray) -> np.ndarray:
+    return np.where(x < 0, 0.95, 0.05) * x**2
+
+
 def test_no_side_is_named_where_the_line_leaves_the_valley(sides: asymmetry.Result) -> None:
-    there, r = float(sides.distance - sides.centre[0]), sides.radius[0]
-    beyond, before = float(sides.offset[0][-1]), float(sides.offset[0][sides.offset[0] < 0][-1])
-    assert 0 < there < beyond
-    between = np.where(sides.offset == sides.offset[0][sides.offset[0] > 0][0], -1.0, sides.slope)
-    assert sides.offset[0][sides.offset[0] > 0][0] < there
-    gone = replace(sides, slope=between)
-    found = side(gone)
-    assert "does not lie in one valley with SGD: the loss falls again" in found.text
-    assert found.sign == 0
-    assert asymmetry.words(gone)[0].startswith("No single valley")  # the two say the same
-    far = replace(sides, slope=np.where(sides.offset == beyond, -1.0, sides.slope))
+    whole = shaped(sides, bowl, 0.6)
+    assert side(whole).sign == -1
+    ridge = shaped(sides, lambda x: np.where(x < 0, bowl(x), 0.3 * np.sin(np.pi * x / 0.6) ** 2), 0.6)
+    assert "does not lie in one valley with SGD: between the two the loss rises to 0.2" in side(ridge).text
+    assert side(ridge).sign == 0
+    assert asymmetry.words(ridge)[0].startswith("No single valley")  # the two say the same
+    hidden = shaped(sides, lambda x: np.where(x < 0, bowl(x), np.sin(np.pi * x / 0.6) ** 2 + np.abs(x)), 0.7)
+    assert side(hidden).sign == 0  # a second minimum before the other network, which sits on its far side
+    far = shaped(sides, lambda x: np.where(x < 0.5, bowl(x), 0.0125 - 0.1 * (x - 0.5)), 0.3)
     assert "is not told: the loss falls again before r" in side(far).text
     assert "though not between the two" in side(far).text
-    noisy = replace(far, sampling=np.array([0.5]))  # −1 is within three errors
-    assert side(noisy).sign == -1
-    outside = replace(sides, distance=3 * float(r), height=np.array([0.0, 0.01]))
-    assert "does not lie in one valley with SGD: SGD→SAM lies at" in side(outside).text
-    higher = replace(outside, height=np.array([0.0, 100.0]))
-    assert "is not told: SGD→SAM lies at" in side(higher).text
-    behind = replace(sides, slope=np.where(sides.offset == before, 1.0, sides.slope))
-    assert side(behind).sign == 0
+    assert side(replace(far, sampling=np.array([10.0]))).sign == -1  # the slopes there are within their error
+    shallow = shaped(sides, lambda x: bowl(x) + 0.002 * np.sin(40 * x) ** 2, 0.6)  # 0.5 is the mean rise at r
+    assert side(shallow).sign == -1
+    outside = shaped(sides, bowl, 3.0)
+    assert "is not told: SGD→SAM lies at" in side(outside).text
+    lower = replace(outside, height=np.array([0.0, 0.01]))
+    assert "does not lie in one valley with SGD: SGD→SAM lies at" in side(lower).text
+    assert "beyond the wall of 0.05" in side(lower).text
 
 
 def test_a_side_rests_on_random_directions_and_on_enough_examples(sides: asymmetry.Result) -> None:
