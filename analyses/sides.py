@@ -118,11 +118,29 @@ def _strict(results: Sequence[Asymmetry]) -> str:
         f"{'none' if np.isnan(v) else number(float(v))} for ζ = {z:g} r"
         for v, z in zip(best[-1], first.zeta, strict=True)
     )
-    met = np.argwhere((low >= 1).T)  # by ζ first: the smallest is the strongest statement
-    where = f"for ζ = {first.zeta[met[0][0]]:g} r and more" if len(met) else "at any ζ measured"
-    part = "" if not len(met) or first.reach[met[0][1]] == 1 else f", up to {first.reach[met[0][1]]:g} r"
-    verdict = f"{'' if len(met) else 'not '}asymmetric by definition 2.3.1 {where}{part}"
+    where = _met(low, first.zeta, first.reach)
+    verdict = (
+        f"asymmetric by definition 2.3.1 {where}" if where else "not asymmetric by definition 2.3.1 at any ζ measured"
+    )
     return f"Largest c{'' if len(results) == 1 else ', first run'}: {told} ({verdict})"
+
+
+def _met(low: Array, zeta: Array, reach: Array) -> str:
+    """For which ζ and r the lower bound of c is 1 or more, the widest first; "" for none.
+
+    Args:
+        low: Lower bounds of c, shape (R, Z).
+        zeta: ζ as parts of r, ascending, shape (Z,).
+        reach: Radii as parts of the largest, ascending, shape (R,).
+
+    Returns:
+        The words.
+    """
+    for bounds, part in zip(low[::-1], reach[::-1], strict=True):
+        if (bounds >= 1).any():
+            within = "" if part == 1 else f"within {part:g} r, "
+            return f"{within}for ζ = {zeta[bounds >= 1][0]:g} {'r' if part == 1 else 'of that'} and more"
+    return ""
 
 
 def listing(result: Asymmetry) -> list[str]:
