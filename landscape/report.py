@@ -12,6 +12,7 @@ import functools
 import hashlib
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import resources
@@ -96,7 +97,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Finding:
-    """A question, its answer with uncertainty, and the numbers that carry it."""
+    """A question, its answer with uncertainty, the first sentence of which stands out, and the numbers behind it."""
 
     question: str
     answer: str
@@ -171,6 +172,15 @@ def _significant(number: float) -> str:
     return mantissa + "×10" + str(power).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
 
+def opening(answer: str) -> tuple[str, str]:
+    """The first sentence of an answer, and the others; several lines, each of its own runs, stay together."""
+    first, cut, rest = _SENTENCE.sub("\n", answer, count=1).partition("\n")
+    return (answer, "") if "\n" in answer or not cut else (first, rest if rest.endswith(".") else f"{rest}.")
+
+
+_SENTENCE = re.compile(r"(?<=\.) (?=[^a-z])")
+
+
 def numeric_columns(table: Table) -> tuple[bool, ...]:
     """Say of each column whether all that it holds is numbers."""
     filled = [[cell for cell in column if cell is not None] for column in zip(*table.rows, strict=True)]
@@ -240,6 +250,7 @@ def _page_template() -> Any:
         rows_shown=ROWS_SHOWN,
         default_height=HEIGHT,
         shown=shown,
+        opening=opening,
         is_number=is_number,
         numeric=numeric_columns,
         tsv=tsv,
