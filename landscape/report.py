@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from landscape import __version__
+from landscape.blank import is_blank, notes
 from landscape.claim import Claim
 from landscape.files import atomic
 from landscape.style import HEIGHT, template
@@ -66,7 +67,7 @@ class Panel:
 
     Attributes:
         title: What is shown.
-        figure: Plotly figure, made with `landscape.style.layout`; a NaN is a gap.
+        figure: Plotly figure, made with `landscape.style.layout`; a NaN is a gap, and of gaps alone there is no plot.
         caption: How to read it.
         command: Shell command that reproduces it.
         summary: What it says, in plain words, for those who cannot see it too.
@@ -215,6 +216,7 @@ def _figure_json(figure: Figure) -> str:
         raise ValueError("expected SVG traces; scattergl and its kin lose the marks in print and export")
     spec = figure.to_dict()
     spec["layout"].pop("template", None)
+    spec["layout"]["annotations"] = [*spec["layout"].get("annotations", ()), *notes(figure)]
     return str(to_json_plotly(spec))
 
 
@@ -251,6 +253,7 @@ def _page_template() -> Any:
         default_height=HEIGHT,
         shown=shown,
         opening=opening,
+        is_blank=is_blank,
         is_number=is_number,
         numeric=numeric_columns,
         tsv=tsv,

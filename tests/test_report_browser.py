@@ -134,6 +134,19 @@ def test_buttons_in_a_figure_are_legible_in_the_dark_whether_pressed_or_not(chro
             assert seen.errors == []
 
 
+def test_the_reason_stands_where_there_is_nothing_to_draw(chrome: Any, tmp_path: Path) -> None:
+    nothing = style.layout(go.Figure(go.Scatter(x=[1.0], y=[float("nan")])), "x", "y")
+    panel = Panel("p", nothing, "c", "landscape", "Not measured: no minimum within reach.")
+    write(Page("t", "l", sections=(Section("s", "q", (), (panel,)),)), tmp_path / "r.html")
+    with visit(chrome, tmp_path / "r.html") as seen:
+        assert seen.page.locator(".plot").count() == 0
+        told = seen.page.locator("figure .nothing").inner_text()
+        assert told == "Not measured: no minimum within reach. There is nothing to draw."
+        seen.page.locator("summary", has_text="Reproduce").click()
+        seen.page.emulate_media(media="print")
+        assert seen.errors == []
+
+
 def test_tables_sort_copies_copy_and_details_open(chrome: Any, sample: Path) -> None:
     with visit(chrome, sample) as seen:
         page = seen.page
