@@ -39,7 +39,7 @@ _BAR = {
     "title": {"side": "bottom"},
 }  # fmt: skip
 _CAMERA = {"eye": {"x": 1.4, "y": 1.4, "z": 1.0}, "center": {"z": -0.15}}
-_BUTTON = {"bgcolor": "#eef0f2", "bordercolor": NEUTRAL, "font": {"color": "#23272e", "size": 12.5}, "showactive": True}
+_BUTTON = {"font": {"size": 12.5}, "showactive": True}
 
 
 def draw(results: Sequence[Plane]) -> Figure:

@@ -154,8 +154,7 @@ def figure(*results: Distance) -> Figure:
     if decades(drawn, "y2") < 2:
         drawn.update_yaxes(dtick="D2", row=2, col=1)  # 1, 2, 5 and no crowd
     buttons = [{"label": title, "method": "restyle", "args": [{"z": [_plain(values)]}, [0]]} for title, values in shown]
-    menu = {"buttons": buttons, "x": 0, "xanchor": "left", "y": 1.01, "yanchor": "bottom", "pad": {"b": 4},
-            "bgcolor": "#f4f6f8", "bordercolor": "#aeb4bd", "font": {"color": "#23272e"}}  # fmt: skip  # on both themes
+    menu = {"buttons": buttons, "x": 0, "xanchor": "left", "y": 1.01, "yanchor": "bottom", "pad": {"b": 4}}
     drawn.update_layout(updatemenus=[menu], margin={"t": 84})
     return drawn
 

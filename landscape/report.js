@@ -147,6 +147,10 @@
   night.addEventListener("change", retheme);
   retheme();
 
+  // A link leads to a heading below the bar, which is as high as its links need.
+  const bar = document.querySelector(".bar");
+  new ResizeObserver(() => (root.style.scrollPaddingTop = `${bar.offsetHeight + 16}px`)).observe(bar);
+
   // Tables ----------------------------------------------------------------------------------------------
 
   function value(row, column) {

@@ -12,6 +12,7 @@ import functools
 import hashlib
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import resources
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from landscape import __version__
+from landscape.blank import is_blank, notes
 from landscape.claim import Claim
 from landscape.files import atomic
 from landscape.style import HEIGHT, template
@@ -65,7 +67,7 @@ class Panel:
 
     Attributes:
         title: What is shown.
-        figure: Plotly figure, made with `landscape.style.layout`; a NaN is a gap.
+        figure: Plotly figure, made with `landscape.style.layout`; a NaN is a gap, and of gaps alone there is no plot.
         caption: How to read it.
         command: Shell command that reproduces it.
         summary: What it says, in plain words, for those who cannot see it too.
@@ -96,7 +98,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Finding:
-    """A question, its answer with uncertainty, and the numbers that carry it."""
+    """A question, its answer with uncertainty, the first sentence of which stands out, and the numbers behind it."""
 
     question: str
     answer: str
@@ -171,6 +173,15 @@ def _significant(number: float) -> str:
     return mantissa + "×10" + str(power).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
 
+def opening(answer: str) -> tuple[str, str]:
+    """The first sentence of an answer, and the others; several lines, each of its own runs, stay together."""
+    first, cut, rest = _SENTENCE.sub("\n", answer, count=1).partition("\n")
+    return (answer, "") if "\n" in answer or not cut else (first, rest if rest.endswith(".") else f"{rest}.")
+
+
+_SENTENCE = re.compile(r"(?<=\.) (?=[^a-z])")
+
+
 def numeric_columns(table: Table) -> tuple[bool, ...]:
     """Say of each column whether all that it holds is numbers."""
     filled = [[cell for cell in column if cell is not None] for column in zip(*table.rows, strict=True)]
@@ -205,6 +216,7 @@ def _figure_json(figure: Figure) -> str:
         raise ValueError("expected SVG traces; scattergl and its kin lose the marks in print and export")
     spec = figure.to_dict()
     spec["layout"].pop("template", None)
+    spec["layout"]["annotations"] = [*spec["layout"].get("annotations", ()), *notes(figure)]
     return str(to_json_plotly(spec))
 
 
@@ -240,6 +252,8 @@ def _page_template() -> Any:
         rows_shown=ROWS_SHOWN,
         default_height=HEIGHT,
         shown=shown,
+        opening=opening,
+        is_blank=is_blank,
         is_number=is_number,
         numeric=numeric_columns,
         tsv=tsv,

@@ -21,7 +21,7 @@ from sample_report import interpolation_figure, radius_figure, sample_page
 
 from landscape import report, style
 from landscape.errors import InputError, ResourceError, UsageError
-from landscape.report import Page, Panel, Section, Table, render, shown, tsv, write
+from landscape.report import Finding, Page, Panel, Section, Table, render, shown, tsv, write
 
 
 class Outline(HTMLParser):
@@ -63,6 +63,22 @@ def test_a_table_is_a_rectangle_and_a_column_of_numbers_is_known() -> None:
     table = Table("t", ("a", "b", "c", "d"), ((1, "x", None, None), (math.nan, 2, None, 0.5)))
     assert report.numeric_columns(table) == (True, False, False, True)
     assert report.numeric_columns(Table("t", ("a", "b"), ())) == (False, False)
+
+
+@pytest.mark.parametrize(
+    ("answer", "first", "rest"),
+    [
+        ("One valley", "One valley", ""),
+        ("A lies left. B is 1.2 times flatter. So be it", "A lies left.", "B is 1.2 times flatter. So be it."),
+        ("Below, cf. the text, 0.5 and 1. are met", "Below, cf. the text, 0.5 and 1. are met", ""),
+        ("a: one. Two\nb: three. Four", "a: one. Two\nb: three. Four", ""),  # an answer of several runs
+        ("", "", ""),
+    ],
+)
+def test_of_several_sentences_the_first_stands_out(answer: str, first: str, rest: str) -> None:
+    assert report.opening(answer) == (first, rest)
+    html = render(Page("t", "l", (Finding("q", answer),)))
+    assert f"<strong>{first}</strong>{f'<p>{rest}</p>' if rest else ''}</dd>" in html
 
 
 def test_the_copy_of_a_table_keeps_all_rows_and_digits_and_runs_no_formula() -> None:

@@ -12,6 +12,7 @@ import pytest
 from browser import chromium, visit
 from hostile_names import CALL, PAYLOADS, everywhere
 from sample_report import sample_page
+from test_report import contrast
 
 from landscape import style
 from landscape.report import Page, Panel, Section, write
@@ -82,6 +83,67 @@ def test_the_page_fits_a_telephone_and_a_wide_window_and_legends_leave_room(chro
                 inner = (heatmap if heatmap.count() else plot.locator(".gridlayer").first).bounding_box()
                 assert inner["width"] > 0.5 * whole["width"]
                 assert plot.locator(".legend").count() == 0 or plot.locator(".legend").bounding_box()["height"] < 80
+        assert seen.errors == []
+
+
+def test_the_way_to_each_part_is_seen_or_can_be_scrolled_to(chrome: Any, tmp_path: Path) -> None:
+    names = ("Errors and cost", "Sharpness along the line", "All eigenvalues", "Rise in a ball", "Bias and shift")
+    sections = tuple(Section(f"{name} {k}", "why?") for k in (1, 2, 3) for name in names)
+    write(Page("t", "l", sections=sections), tmp_path / "r.html")
+    with visit(chrome, tmp_path / "r.html") as seen:
+        nav, links = seen.page.locator(".bar nav"), seen.page.locator(".bar nav a")
+        box = nav.bounding_box()
+        for place in (link.bounding_box() for link in links.all()):
+            assert box["x"] <= place["x"] < place["x"] + place["width"] <= box["x"] + box["width"]
+            assert box["y"] <= place["y"] < place["y"] + place["height"] <= box["y"] + box["height"]
+        assert seen.overflow() == 0
+        seen.page.set_viewport_size({"width": 375, "height": 800})
+        style = "nav => [nav.scrollWidth > nav.clientWidth, getComputedStyle(nav).overflowX, nav.clientHeight < 60]"
+        assert nav.evaluate(style) == [True, "auto", True]
+        assert "gradient" in nav.evaluate("nav => getComputedStyle(nav).maskImage")  # which shows that there is more
+        links.last.scroll_into_view_if_needed()
+        assert links.last.bounding_box()["x"] + links.last.bounding_box()["width"] <= 375
+        assert seen.overflow() == 0
+
+
+def test_a_link_leads_to_a_heading_that_the_bar_leaves_free(chrome: Any, tmp_path: Path) -> None:
+    sections = tuple(Section(f"Part number {k} of the report", "why?", ("found",) * 20) for k in range(15))
+    write(Page("t", "l", sections=sections), tmp_path / "r.html")
+    with visit(chrome, tmp_path / "r.html") as seen:
+        seen.page.emulate_media(reduced_motion="reduce")
+        seen.page.locator(".bar nav a").nth(8).click()
+        bar, heading = seen.page.locator(".bar").bounding_box(), seen.page.locator("h2").nth(8).bounding_box()
+        assert bar["y"] + bar["height"] <= heading["y"] < 400
+
+
+def test_buttons_in_a_figure_are_legible_in_the_dark_whether_pressed_or_not(chrome: Any, tmp_path: Path) -> None:
+    figure = style.layout(go.Figure(go.Scatter(x=[1], y=[1])), "x", "y")
+    views = [{"label": name, "method": "restyle", "args": [{"opacity": 1}]} for name in ("one", "two")]
+    figure.update_layout(updatemenus=[{"type": "buttons", "buttons": views}])
+    page = Page("t", "l", sections=(Section("s", "q", (), (Panel("p", figure, "c", "landscape"),)),))
+    write(page, tmp_path / "r.html")
+    look = """() => [...document.querySelectorAll(".updatemenu-button")].map((button) =>
+        [".updatemenu-item-rect", ".updatemenu-item-text"].map(
+            (part) => getComputedStyle(button.querySelector(part)).fill.match(/\\d+/g).map(Number)))"""
+    for dark in (True, False):
+        with visit(chrome, tmp_path / "r.html", dark=dark) as seen:
+            seen.scroll_through()
+            for ground, text in seen.page.evaluate(look):
+                assert contrast(*(f"#{''.join(f'{part:02x}' for part in color)}" for color in (ground, text))) >= 4.5
+                assert (max(ground) < 100) == dark
+            assert seen.errors == []
+
+
+def test_the_reason_stands_where_there_is_nothing_to_draw(chrome: Any, tmp_path: Path) -> None:
+    nothing = style.layout(go.Figure(go.Scatter(x=[1.0], y=[float("nan")])), "x", "y")
+    panel = Panel("p", nothing, "c", "landscape", "Not measured: no minimum within reach.")
+    write(Page("t", "l", sections=(Section("s", "q", (), (panel,)),)), tmp_path / "r.html")
+    with visit(chrome, tmp_path / "r.html") as seen:
+        assert seen.page.locator(".plot").count() == 0
+        told = seen.page.locator("figure .nothing").inner_text()
+        assert told == "Not measured: no minimum within reach. There is nothing to draw."
+        seen.page.locator("summary", has_text="Reproduce").click()
+        seen.page.emulate_media(media="print")
         assert seen.errors == []
 
 
