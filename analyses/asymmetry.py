@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from analyses.sides import CAPTION, figure, listing, table, words
+from analyses.sides import listing, words
+from analyses.valleys import CAPTION, figure, table
 from landscape.asymmetry import Asymmetry
 from landscape.errors import UsageError
 from landscape.options import option
