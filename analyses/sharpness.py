@@ -23,7 +23,7 @@ from landscape.result import Array
 from landscape.rise import Rise
 from landscape.search import Rules
 from landscape.types import Progress, Work, quiet
-from landscape.wording import number
+from landscape.wording import number, plural
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -123,7 +123,7 @@ def work(options: Options, checkpoints: int) -> Work:
     evaluations = per_climb * (balls * len(options.starts) + (2 * len(options.radius) if options.m else 0)) + 4
     each = 3 * evaluations + 3 * 5 * 18 + 2 * options.pairs * balls + len(options.radius) + 2
     each += balls + 2  # in the other precision: at each highest point, and at the checkpoint loss and statistics
-    of = f" of {options.examples} examples (the estimate is for all)" if options.examples else ""
+    of = f" of {plural(options.examples, 'example')} (the estimate is for all)" if options.examples else ""
     text = f"{points} points × about {evaluations} evaluations of loss and gradient{of}, 54 products with the Hessian"
     vectors = 66 + len(options.starts) + 2 * balls
     return Work(text, train=points * each, test=points, vectors=vectors, graphs=None)
@@ -233,8 +233,8 @@ def table(*results: Rise) -> Table:
     r = results[0]
     chunk = f", chunks of {r.m} for m-sharpness" if r.m else ""
     note = (
-        f"{r.examples} examples{chunk}; radii of scale-free balls are those of ASAM; to first order a ball rises by "
-        "ρ‖∇L‖ and a box by ρ‖∇L‖₁; the average is that over the sphere, in rows of boxes that over Gaussian steps; "
+        f"{plural(r.examples, 'example')}{chunk}; radii of scale-free balls are those of ASAM; to first order a ball "
+        "rises by ρ‖∇L‖ and a box by ρ‖∇L‖₁; the average is that over the sphere, in rows of boxes that over Gaussian steps; "
         f"PAC-Bayes bounds with δ = {r.delta:g} for all {len(r.radius)} radii together and the error at the worst step "
         "found: the true ones are no smaller"
     )

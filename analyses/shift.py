@@ -202,7 +202,7 @@ def _predict(
             "bound": generalization_bound(c, p, rho, gap.gap) if c > 1 and applies else math.nan,
             "bound_low": generalization_bound(strong.sides.c_low, p, rho, gap.high) if c > 1 and applies else math.nan,
             "gain": float(gain.mean()),
-            "gain_error": float(gain.std(ddof=1)) / math.sqrt(len(gain)),
+            "gain_error": float(gain.std(ddof=1)) / math.sqrt(len(gain)) if len(gain) > 1 else math.nan,
         },
         profile,
         gap,

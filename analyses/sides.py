@@ -160,6 +160,8 @@ def _line(r: Asymmetry, v: int) -> str:
 
 def _held(ratio: float, error: float) -> str:
     """The log rise ratio of the test loss with its error; a first-order error above 1 says that it is not known."""
-    if math.isfinite(ratio) and not error <= 1:
+    if not math.isfinite(ratio):
+        return "test ratio not measured"
+    if not error <= 1:
         return "test ratio not known: the examples differ too much"
     return f"test {number(ratio)} ± {number(error)}"

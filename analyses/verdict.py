@@ -21,7 +21,7 @@ from landscape.report import Finding
 from landscape.rise import is_lost
 from landscape.statistics.counts import mcnemar
 from landscape.training.methods import labels
-from landscape.wording import number
+from landscape.wording import number, plural
 
 QUESTION = "What does the pair show?"
 
@@ -211,7 +211,7 @@ def better(r: Any) -> Remark:
     test = mcnemar(first, second)
     p = min(1.0, 2 * min(test.above, test.below))
     apart = 100 * float(r.error[1, 1] - r.error[0, 1])
-    counts = f"{first} test examples only {a} gets wrong, {second} only {b} (McNemar, p = {p:.2g})"
+    counts = f"{plural(first, 'test example')} only {a} gets wrong, {second} only {b} (McNemar, p = {p:.2g})"
     if p > LEVEL:
         return Remark(f"Their test errors are not told apart ({apart:+.2g} points)", counts, ("more test examples",))
     return Remark(f"{b if apart < 0 else a} errs less, by {abs(apart):.2g} points", counts, (), -1 if apart < 0 else 1)
