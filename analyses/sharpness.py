@@ -234,7 +234,7 @@ def table(*results: Rise) -> Table:
     chunk = f", chunks of {r.m} for m-sharpness" if r.m else ""
     note = (
         f"{plural(r.examples, 'example')}{chunk}; radii of scale-free balls are those of ASAM; to first order a ball "
-        "rises by ρ‖∇L‖ and a box by ρ‖∇L‖₁; the average is that over the sphere, in rows of boxes over Gaussian steps; "
+        "rises by ρ‖∇L‖ and a box by ρ‖∇L‖₁; the average is that over the sphere, in rows of boxes over Gaussian ones; "
         f"PAC-Bayes bounds with δ = {r.delta:g} for all {len(r.radius)} radii together and the error at the worst step "
         "found: the true ones are no smaller"
     )
