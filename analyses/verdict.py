@@ -213,7 +213,11 @@ def better(r: Any) -> Remark:
     apart = 100 * float(r.error[1, 1] - r.error[0, 1])
     counts = f"{plural(first, 'test example')} only {a} gets wrong, {second} only {b} (McNemar, p = {p:.2g})"
     if p > LEVEL:
-        return Remark(f"Their test errors are not told apart ({apart:+.2g} points)", counts, ("more test examples",))
+        return Remark(
+            f"Their test errors are not told apart ({apart:+.2g} points)".replace("-", "−"),
+            counts,
+            ("more test examples",),
+        )
     return Remark(f"{b if apart < 0 else a} errs less, by {abs(apart):.2g} points", counts, (), -1 if apart < 0 else 1)
 
 
