@@ -15,7 +15,7 @@ import numpy as np
 from landscape.asymmetric import FLOOR
 from landscape.result import Array
 from landscape.training.methods import labels
-from landscape.wording import number
+from landscape.wording import number, spread
 
 if TYPE_CHECKING:
     from landscape.asymmetry import Asymmetry
@@ -135,6 +135,26 @@ def no_valley(r: Asymmetry) -> Leaves | None:
         nearest = float(falls[np.abs(falls).argmin()])
         return Leaves(False, f"the loss falls again before r, at {number(nearest)}, though not between the two")
     return Leaves(True, "the loss falls again before r")
+
+
+def before_minimum(results: Sequence[Asymmetry]) -> str:
+    """Whether the other checkpoint is short of the minimum on the line, so that it is on no side of it that is ahead.
+
+    Args:
+        results: One for each run, all with another checkpoint.
+
+    Returns:
+        How far it is short of it, with weight decay too, in words; "" where it has passed it in every run.
+    """
+    places = [float(r.distance - r.centre[0]) for r in results]
+    short = [-place for place in places if place < 0]
+    if not short:
+        return ""
+    decayed = [float(r.distance - r.decayed_centre[0]) for r in results]
+    part = "" if len(short) == len(results) else f" in {len(short)} of {len(results)} runs"
+    passed = f", {spread(decayed)} past that of the loss with weight decay" if min(decayed) > 0 else ""
+    other = labels(results[0].names, results[0].methods)[1]
+    return f"{other} itself is {spread(short)} short of the minimum{part}{passed}"
 
 
 def _beyond(r: Asymmetry, place: float) -> Leaves:

@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from analyses.evidence import clear, contradicting, extremity, flat_side, lost, no_valley, null_of, other_rules
+from analyses.evidence import (
+    before_minimum,
+    clear,
+    contradicting,
+    extremity,
+    flat_side,
+    lost,
+    no_valley,
+    null_of,
+    other_rules,
+)
 from landscape.result import Array
 from landscape.training.methods import labels
 from landscape.valley import OK, STATUS
@@ -70,6 +80,9 @@ def _answer(results: Sequence[Asymmetry], null: Array) -> str:
     rises = f"he loss rises {factor} times {'slower' if flat else 'faster'} {where}"
     if len(names) == 1:
         return f"T{rises}"
+    short = before_minimum(results)
+    if short:
+        return f"{names[0]}'s valley is {'flatter' if flat else 'steeper'} {where}: t{rises}; {short}"
     return f"{names[1]} lies on the {'flat' if flat else 'steep'} side of {names[0]}'s valley: t{rises}"
 
 

@@ -15,7 +15,17 @@ from typing import Any
 import numpy as np
 
 from analyses.connected import HIGH, has_hole, is_barrier, uncertain, within_sampling
-from analyses.evidence import CLEAR, LEVEL, chance, clear, contradicting, no_valley, null_of, other_rules
+from analyses.evidence import (
+    CLEAR,
+    LEVEL,
+    before_minimum,
+    chance,
+    clear,
+    contradicting,
+    no_valley,
+    null_of,
+    other_rules,
+)
 from analyses.pairs import strangers
 from landscape.report import Finding
 from landscape.rise import is_lost
@@ -98,8 +108,12 @@ def side(r: Any) -> Remark:
     told = clear(np.array([ratio]), r.log_ratio_error[:1], null) and not against
     sign = int(math.copysign(1, ratio)) if told else 0
     kind = {-1: "the flat", 1: "the steep", 0: "no clear"}[sign]
-    text = f"{b} lies on {kind} side {what}: toward it the loss rises {number(math.exp(abs(ratio)))} times "
-    text += "slower than away from it" if ratio < 0 else "faster than away from it"
+    short = before_minimum([r]) if told else ""
+    speed = "slower" if ratio < 0 else "faster"
+    rises = f"the loss rises {number(math.exp(abs(ratio)))} times {speed} than away from it"
+    text = f"{b} lies on {kind} side {what}: toward it {rises}"
+    if short:
+        text = f"{a}'s valley is {'flatter' if ratio < 0 else 'steeper'} toward {b}: there {rises}; {short}"
     sure = (
         f"log rise ratio {number(ratio)}, and {unequal} of {len(null)} random directions are as unequal (p = {p:.2g})"
     )

@@ -13,6 +13,7 @@ from scipy.stats import binom
 from analyses import asymmetry, distance, evaluate, hessian, interpolate, sharpness
 from analyses.verdict import barrier, better, explained, sharper, side, strange, verdict
 from landscape.result import arrays
+from landscape.wording import number
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +100,21 @@ def test_no_side_is_named_where_the_line_leaves_the_valley(sides: asymmetry.Resu
     lower = replace(outside, height=np.array([0.0, 0.01]))
     assert "does not lie in one valley with SGD: SGD→SAM lies at" in side(lower).text
     assert "beyond the wall of 0.05" in side(lower).text
+
+
+def test_a_network_short_of_the_minimum_lies_on_no_side_that_is_ahead(sides: asymmetry.Result) -> None:
+    r = float(sides.radius[0])
+    whole = shaped(sides, bowl, 0.3)
+    assert "SGD→SAM lies on the flat side of SGD's valley" in side(whole).text
+    assert "SGD→SAM lies on the flat side of SGD's valley" in asymmetry.words(whole)[0]
+    height = bowl(np.array([-0.3, -0.1]))
+    before = replace(whole, centre=np.array([0.3 * r]), distance=0.2 * r, height=height, decayed_centre=np.array([r]))
+    for told in (side(before).text, asymmetry.words(before)[0]):
+        assert told.startswith("SGD's valley is flatter toward SGD→SAM")
+        assert f"SGD→SAM itself is {number(0.1 * r)} short of the minimum" in told
+        assert "past that" not in told
+    decayed = replace(before, decayed_centre=np.array([0.1 * r]))
+    assert f"{number(0.1 * r)} past that of the loss with weight decay" in side(decayed).text
 
 
 def test_a_side_rests_on_random_directions_and_on_enough_examples(sides: asymmetry.Result) -> None:
