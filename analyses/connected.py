@@ -180,7 +180,8 @@ def _missing(r: Interpolation) -> list[str]:
     variances = [name for name in r.mixed if name.endswith("running_var")]
     cause = {NEGATIVE_VARIANCE: f": no rule recomputes {', '.join(variances)}"} if variances else {}
     return [
-        f"α = {', '.join(f'{x:.3g}' for x in r.alpha[r.status == s])} not computed, as {STATUS[s]}{cause.get(s, '')}"
+        f"α = {', '.join(f'{x:.3g}'.replace('-', '−') for x in r.alpha[r.status == s])} not computed, "
+        f"as {STATUS[s]}{cause.get(s, '')}"
         for s in (1, 2)
         if (r.status == s).any()
     ]

@@ -223,5 +223,5 @@ def test_buffers_that_nothing_recomputes_are_the_reason_for_missing_slopes_and_p
     found = interpolate.compute(problem, *made, options=interpolate.Options(low=-1.0, high=1.0, points=9))
     assert found.mixed == ("1.running_var",)  # the means are 0 in both
     told = interpolate.listing(found)
-    assert told[-1] == "α = -1, -0.75 not computed, as a mixed variance is negative: no rule recomputes 1.running_var"
+    assert told[-1] == "α = −1, −0.75 not computed, as a mixed variance is negative: no rule recomputes 1.running_var"
     assert any(line.startswith("no slopes: 1.running_var differ") for line in told)
