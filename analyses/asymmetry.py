@@ -263,7 +263,8 @@ def work(options: Options, checkpoints: int) -> Work:
     random = options.gaussian + options.sign_matched
     return Work(
         f"{lines} directions × about {places} slopes and {random} random ones",
-        train=rules * (lines * (3 * places + 60) + 7 * random) + 100 * options.eigenvectors,
+        train=rules * (lines * (3 * places + 60 + (66 if options.examples else 0)) + 7 * random)
+        + 100 * options.eigenvectors,
         test=9 * rules * lines,
         vectors=24,
     )

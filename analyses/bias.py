@@ -10,7 +10,7 @@ import numpy as np
 
 from landscape.profile import Profile
 from landscape.result import Array, arrays
-from landscape.theorem import HOLDS, VERDICTS
+from landscape.theorem import FAILS, HOLDS, VERDICTS
 from landscape.training.methods import labels
 from landscape.valley import OK, STATUS
 from landscape.wording import number, spread
@@ -51,18 +51,25 @@ def words(*results: Shift) -> tuple[str, str]:
         ends = f"[{spread([float(r.bias_low) for r in spoken])}, {spread([float(r.bias_high) for r in spoken])})"
         answer = f"SAM's bias is {where} theorem 3.3.2's interval {ends}".replace("runs theorem", "runs of theorem")
         if not all(r.holds[2] == HOLDS for r in spoken):
-            answer += f" for c = {spread([float(r.c) for r in spoken])}, which does not hold down to ζ = 0"
+            does = "does not" if any(r.holds[2] == FAILS for r in spoken) else "is not known to"
+            answer += f" for c = {spread([float(r.c) for r in spoken])}, which {does} hold down to ζ = 0"
     if known:
         told.append(f"ρ = {spread([float(r.rho) for r in known])}")
         minima = [float(r.line_minimum) for r in known if not math.isnan(float(r.line_minimum))]
         told += [f"SAM's loss on this line alone has its minimum at {spread(minima)}"] if minima else []
-    told.append(f"test loss fits best when shifted by {spread([float(r.shift) for r in measured])}")
-    gaps = [float(r.gap) for r in measured]
-    least, largest = min(float(r.gap_low) for r in measured), max(float(r.gap_high) for r in measured)
-    told.append(
-        f"leaving a gap of {spread(gaps)} nats ({number(least)} to {number(largest)} given the error between points)"
-    )
+    told.append(_shift_words(measured))
     return answer, f"{', '.join(told)}. {_bound_words(measured)}"
+
+
+def _shift_words(results: Sequence[Shift]) -> str:
+    """The shift and the gap that it leaves, of the runs where both are known."""
+    known = [r for r in results if not math.isnan(float(r.gap))]
+    if not known:
+        return "test loss and training loss have no common place within reach: the shift is not known"
+    least, largest = min(float(r.gap_low) for r in known), max(float(r.gap_high) for r in known)
+    gaps = f"{spread([float(r.gap) for r in known])} nats"
+    gaps += f" ({number(least)} to {number(largest)} given the error between points)"
+    return f"test loss fits best when shifted by {spread([float(r.shift) for r in known])}, leaving a gap of {gaps}"
 
 
 def _bound_words(results: Sequence[Shift]) -> str:
@@ -153,9 +160,9 @@ def _losses(drawn: Figure, r: Shift, shown: bool) -> None:
             x=r.offset[near], y=(values - values.min())[near], mode="lines+markers", name=name, legendgroup=name,
             showlegend=shown, line={"color": color, "width": 2}, marker={"size": 4}, row=1, col=1,
         )  # fmt: skip
-    place = float(r.displacement)
+    places = [-float(r.centre), float(r.displacement)]
     drawn.add_scatter(
-        x=[-float(r.centre), place], y=np.interp([-float(r.centre), place], r.offset, r.train - r.train.min()),
+        x=places, y=np.interp(places, r.offset, r.train - r.train.min(), math.nan, math.nan),
         mode="markers", text=list(labels(r.names, r.methods)), hoverinfo="text", showlegend=False,
         marker={"color": NEUTRAL, "size": 10, "symbol": ["circle", "diamond"]}, row=1, col=1,
     )  # fmt: skip

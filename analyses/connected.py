@@ -18,6 +18,8 @@ from landscape.wording import number, percent, seeds, spread
 
 CONNECTED = 0.02
 """Rise of the training error from which on two networks lie in two valleys, as a proportion."""
+ROUNDING = 1e-6
+"""Part of a loss that may be rounding."""
 HIGH = 0.1
 """Barrier of the loss, in nats, that is worth a word where the error has none."""
 
@@ -115,7 +117,8 @@ def is_barrier(r: Interpolation) -> bool:
     if r.classifies:
         return float(r.barrier_error[0]) >= CONNECTED and not within_sampling(r)
     higher = max(float(r.loss[0, r.alpha == end].item()) for end in (0, 1))
-    return float(np.nanmax(r.loss[0, (r.alpha >= 0) & (r.alpha <= 1)])) > higher
+    above = float(np.nanmax(r.loss[0, (r.alpha >= 0) & (r.alpha <= 1)])) - higher
+    return above > max(float(np.nan_to_num(r.barrier_loss_between[0])), ROUNDING * abs(higher))
 
 
 def within_sampling(r: Interpolation) -> bool:

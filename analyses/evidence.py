@@ -26,6 +26,8 @@ LEVEL = 0.05
 """Part of random directions, the one at hand counted with them, that may be as unequal."""
 SURE = 1.959964
 """Standard errors that a log rise ratio must differ from zero by."""
+RESOLUTION = 0.05
+"""Log ratios closer to 0 say nothing: minimum and radius are known to a few per cent."""
 DIP = 0.01
 """Depth of a fall of the loss, as a part of its mean rise at r, from which on it parts two valleys."""
 
@@ -119,14 +121,15 @@ def no_valley(r: Asymmetry) -> Leaves | None:
         The reason.
     """
     here, there = -float(r.centre[0]), float(r.distance - r.centre[0])  # NaN if there is no other
-    if abs(there) > r.radius[0] * (1 + 1e-9):
-        return _beyond(r, there)
     rise, offset = r.loss[0] - r.loss[0, r.loss.shape[1] // 2], r.offset[0]
     least = DIP * (rise[0] + rise[-1]) / 2
+    if abs(there) > r.radius[0] * (1 + 1e-9):
+        return _beyond(r, there, float(rise[-1 if there > 0 else 0]), least)
     for place, height in zip((here, there), r.height, strict=False):
         wall = float(rise[(offset * place >= 0) & (np.abs(offset) <= abs(place))].max(initial=0.0))
         if wall - height > least:
-            return Leaves(True, f"between the two the loss rises to {number(wall)} nats above the minimum")
+            where = "between the two" if len(r.names) > 1 else "on the way to the minimum"
+            return Leaves(True, f"{where} the loss rises to {number(wall)} nats above the minimum")
     falls = _falls(r, least)
     if not falls.size:
         return None
@@ -157,12 +160,11 @@ def before_minimum(results: Sequence[Asymmetry]) -> str:
     return f"{other} itself is {spread(short)} short of the minimum{part}{passed}"
 
 
-def _beyond(r: Asymmetry, place: float) -> Leaves:
-    """What it means that the other checkpoint is farther from the minimum than r."""
+def _beyond(r: Asymmetry, place: float, wall: float, least: float) -> Leaves:
+    """What it means that the other checkpoint is farther from the minimum than r, where the loss is a wall's."""
     other, radius = labels(r.names, r.methods)[1], number(float(r.radius[0]))
-    wall = float(r.loss[0, -1 if place > 0 else 0] - r.loss[0, r.loss.shape[1] // 2])
     at = f"at {number(place)}, {number(float(r.height[1]))} nats above the minimum"
-    if r.height[1] < wall:
+    if wall - r.height[1] > least:
         return Leaves(True, f"{other} lies {at}, beyond the wall of {number(wall)} at r = {radius}")
     return Leaves(False, f"{other} lies {at}, beyond r = {radius} (a larger --rise or --radius reaches it)")
 
@@ -192,7 +194,8 @@ def other_rules(r: Asymmetry) -> dict[str, float]:
 
 
 def contradicting(results: Sequence[Asymmetry]) -> dict[str, float]:
-    """Rules under which the mean over runs names the other side, with that mean."""
+    """Rules under which the mean over runs names the other side, by more than `RESOLUTION`, with that mean."""
     mean = float(np.nanmean([r.log_ratio[0] for r in results]))
-    rules = {rule: [other_rules(r).get(rule, math.nan) for r in results] for rule in other_rules(results[0])}
-    return {rule: float(np.mean(values)) for rule, values in rules.items() if float(np.mean(values)) * mean < 0}
+    rules = dict.fromkeys(rule for r in results for rule in other_rules(r))
+    means = {rule: float(np.mean([o[rule] for o in map(other_rules, results) if rule in o])) for rule in rules}
+    return {rule: value for rule, value in means.items() if value * mean < 0 and abs(value) > RESOLUTION}

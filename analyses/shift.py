@@ -177,6 +177,7 @@ def _predict(
     displacement = distance - valley.centre
     applies = not strong.radius <= rho  # the theorems ask for r > ρ
     low, high = bias_interval(c if applies else math.nan, rho)
+    bounded = c > 1 and applies
     reach = low if low > 0 else min(abs(displacement), valley.radius / 2)
     profile, gap = _profile(line, valley, reach, abs(displacement), options)
     held = line.held_out([valley.centre, distance])
@@ -199,8 +200,10 @@ def _predict(
             "gap": gap.gap,
             "gap_low": gap.low,
             "gap_high": gap.high,
-            "bound": generalization_bound(c, p, rho, gap.gap) if c > 1 and applies else math.nan,
-            "bound_low": generalization_bound(strong.sides.c_low, p, rho, gap.high) if c > 1 and applies else math.nan,
+            "bound": generalization_bound(c, p, rho, gap.gap) if bounded else math.nan,
+            "bound_low": generalization_bound(max(1.0, strong.sides.c_low), p, rho, gap.high)
+            if c > 1 and applies
+            else math.nan,
             "gain": float(gain.mean()),
             "gain_error": float(gain.std(ddof=1)) / math.sqrt(len(gain)) if len(gain) > 1 else math.nan,
         },
@@ -225,17 +228,19 @@ def _profile(line: Ray, valley: Valley, reach: float, near: float, options: Opti
 def _nearby(
     line: Ray, valley: Valley, strong: Asymmetric, values: Mapping[str, float], options: Options, noise: Noise
 ) -> float:
-    """Part of the points within R′ = |δ| + R where the direction is as asymmetric; NaN if none was asked for."""
+    """Part of the points within R′ = |δ| + R where p and c hold too; NaN if none was asked for or δ is not known."""
     from landscape.detector import neighbourhood
     from landscape.metric import metric
 
-    if not options.neighbours:
+    if not options.neighbours or math.isnan(values["shift"]):
         return math.nan
     start = line.start
     plain = metric("euclidean", start.theta, start.surface.flat.layout)
     ball = (plain, abs(values["shift"]) + values["reach"])
     interval = (strong.zeta, strong.radius)
-    return neighbourhood(line, valley.centre, interval, ball, options.neighbours, options.seed, noise).asymmetric
+    limits = (strong.sides.ahead.high, strong.sides.c)
+    count, seed = options.neighbours, options.seed
+    return neighbourhood(line, valley.centre, interval, ball, count, seed, noise, limits=limits).within
 
 
 def work(options: Options, checkpoints: int) -> Work:

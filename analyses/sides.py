@@ -67,14 +67,14 @@ def _answer(results: Sequence[Asymmetry], null: Array) -> str:
     if why:
         part = "" if len(why) == len(results) else f" in {len(why)} of {len(results)} runs"
         return f"No single valley {where}{part}: {why[0].why}, log ratio {spread(ratios)}"
-    if against:
-        rule, ratio = next(iter(against.items()))
-        told = f"log ratio {spread(ratios)} with {first.rules[0]}, {number(ratio)} with {rule}"
-        return f"Which side is flat {where} depends on the BatchNorm rule: {told}"
     if not null.size:
         return f"Log ratio {spread(ratios)} {where}, compared with no random direction"
     if not clear(ratios, errors, null):
         return f"No clear side of {names[0]}'s valley {where}: log ratio {spread(ratios)}"
+    if against:
+        rule, ratio = next(iter(against.items()))
+        told = f"log ratio {spread(ratios)} with {first.rules[0]}, {number(ratio)} with {rule}"
+        return f"Which side is flat {where} depends on the BatchNorm rule: {told}"
     flat = float(ratios.mean()) < 0
     factor = number(float(np.exp(np.abs(ratios.mean()))))
     rises = f"he loss rises {factor} times {'slower' if flat else 'faster'} {where}"

@@ -31,6 +31,7 @@ from landscape.report import Finding
 from landscape.rise import is_lost
 from landscape.statistics.counts import mcnemar
 from landscape.training.methods import labels
+from landscape.valley import OK, STATUS
 from landscape.wording import number, plural
 
 QUESTION = "What does the pair show?"
@@ -95,7 +96,8 @@ def side(r: Any) -> Remark:
     a, b = labels(r.names, r.methods)
     ratio, what = float(r.log_ratio[0]), f"of {a}'s valley"
     if not math.isfinite(ratio):
-        return Remark(f"On which side {what} {b} lies could not be measured", "the loss does not rise on both sides")
+        why = "the loss does not rise on both sides" if r.status[0] == OK else STATUS[int(r.status[0])]
+        return Remark(f"On which side {what} {b} lies could not be measured", why)
     leaves = no_valley(r)
     if leaves:
         text = (

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from statistics import NormalDist
 
 import numpy as np
 import torch
@@ -26,7 +27,13 @@ from landscape.valley import OK, ROUNDED, Valley, log_ratio, measure
 
 HELD = tuple(i / 4 for i in range(-4, 5))
 """Places of held-out losses, as parts of r."""
+SLACK = 0.02
+"""Part by which bounds of slopes may differ: each is certified to one per cent."""
 _PROBES = (0.05, 0.25, 1.0)  # parts of r at which rounding is measured
+_SPAN, _PLACES, _DRAWS = 1.6, 33, 200
+_LEAST = 0.1
+"""Examples are drawn again: to which part of r, at how many places, how often; and the standard errors that a ratio
+counts as at least, were its sign a coin's."""
 
 
 @dataclass(frozen=True)
@@ -74,11 +81,13 @@ class Neighbourhood:
 
     Attributes:
         asymmetric: Part of the points where the direction asked, u or −u, is asymmetric for some c ≥ 1.
+        within: Part of the points where it is so with the p and c that were asked for, to `SLACK`; NaN if none were.
         smallest: Smallest c* of any of them; 0 where one is no valley.
         common: The c that holds with one p for all: smallest s* over largest p*; 0 where one is no valley.
     """
 
     asymmetric: float
+    within: float
     smallest: float
     common: float
 
@@ -148,7 +157,7 @@ def detect(start: Stand, metric: Metric, direction: Tensor, terms: Terms, other:
     return Direction(
         valley=valley,
         decayed=decayed,
-        ratio_error=_ratio_error(line, valley, terms.population),
+        ratio_error=_ratio_error(line, valley, terms.population, terms.seed),
         sides=[[slopes.between(z * part * r, part * r) for z in terms.zeta] for part in terms.radii],
         rounding=noise.rounding[-1],
         sampling=noise.sampling(valley.centre + terms.chosen * r),
@@ -167,19 +176,55 @@ def _nothing(valley: Valley, decayed: Valley) -> Direction:
     return Direction(blank, decayed, math.nan, [], math.nan, math.nan, held, math.nan, math.nan, None)
 
 
-def _ratio_error(line: Ray, valley: Valley, population: int) -> float:
-    """Standard error of the log rise ratio over training examples drawn from more; 0 if there are no more."""
+def _ratio_error(line: Ray, valley: Valley, population: int, seed: int) -> float:
+    """Standard error of the log rise ratio over training examples drawn from more; 0 if there are no more.
+
+    Examples are drawn again with replacement, and the ratio of each draw is taken about its own minimum: at the bottom
+    of a flat valley the minimum moves far, and the ratio jumps from one sign to the other. So the error is the spread
+    of the draws, or where that is more the error of a normal ratio that has the other sign as often as they do.
+
+    Args:
+        line: The line.
+        valley: What was measured on it, r its radius.
+        population: Examples that those used were drawn from.
+        seed: Seed of the draws.
+
+    Returns:
+        The error, with the correction for a finite population; NaN where less than half of the draws have a ratio.
+    """
     n = len(line.start.surface.problem.train)
     if n == population:
         return 0.0
-    places = (valley.centre - valley.radius, valley.centre, valley.centre + valley.radius)
-    back, floor, ahead = (line.start.losses(line.point(x), "train").cpu().numpy() for x in places)
-    return paired_log_ratio(back - floor, ahead - floor)[1] * math.sqrt(1 - n / population)
+    offsets = _SPAN * valley.radius * np.linspace(-1, 1, _PLACES)
+    each = np.stack([line.start.losses(line.point(valley.centre + x), "train").cpu().numpy() for x in offsets])
+    generator = np.random.default_rng(seed)
+    ratios = np.array([_ratio_of(offsets, each[:, generator.integers(n, size=n)].mean(1), valley.radius)
+                       for _ in range(_DRAWS)])  # fmt: skip
+    known = ratios[np.isfinite(ratios)]
+    if len(known) < _DRAWS / 2 or math.isnan(valley.log_ratio):
+        return math.nan
+    other = 1 - int((known * valley.log_ratio > 0).sum()) / (1 + _DRAWS)  # a draw without a ratio may have either sign
+    spread = float(known.std(ddof=1)) * math.sqrt(1 - n / population)
+    certain = NormalDist().inv_cdf(1 - min(other, 0.5))
+    return float(max(spread, abs(valley.log_ratio) / max(certain, _LEAST)))
+
+
+def _ratio_of(offsets: Array, losses: Array, radius: float) -> float:
+    """Log rise ratio at r about the minimum of a curve through losses; NaN where its sides leave the curve."""
+    from scipy.interpolate import CubicSpline
+
+    curve = CubicSpline(offsets, losses)
+    fine = np.linspace(offsets[0], offsets[-1], 16 * len(offsets))
+    centre = float(fine[np.argmin(curve(fine))])
+    if abs(centre) + radius > offsets[-1]:
+        return math.nan
+    back, floor, ahead = curve(np.array([centre - radius, centre, centre + radius]))
+    return log_ratio(float(back - floor), float(ahead - floor))
 
 
 def neighbourhood(
     line: Ray, centre: float, interval: tuple[float, float], ball: tuple[Metric, float], count: int, seed: int,
-    noise: Callable[[float], float], ahead: bool = True,
+    noise: Callable[[float], float], ahead: bool = True, limits: tuple[float, float] | None = None,
 ) -> Neighbourhood:  # fmt: skip
     """Whether u is asymmetric at points of B(R′) too: at w* + v − ⟨v, u⟩u, the same ζ and r, nothing recentred.
 
@@ -192,6 +237,7 @@ def neighbourhood(
         seed: Seed of the points.
         noise: Standard error of slopes, taken to be that of the line that was not moved.
         ahead: Whether u is asked, or −u.
+        limits: p and c that are to hold at each of them, or None.
 
     Returns:
         What holds at all points, and at how many.
@@ -207,10 +253,17 @@ def neighbourhood(
         sides = Slopes(ray, 0.0, error=lambda x: noise(centre + x), budget=4).between(*interval)
         found.append(sides if ahead else sides.reversed)
     part = float(np.mean([sides.c >= 1 for sides in found]))
+    within = math.nan if limits is None else float(np.mean([_keeps(sides, *limits) for sides in found]))
     if not all(sides.is_valley for sides in found):
-        return Neighbourhood(part, 0.0, 0.0)
+        return Neighbourhood(part, within, 0.0, 0.0)
     common = min(sides.behind.low for sides in found) / max(sides.ahead.high for sides in found)
-    return Neighbourhood(part, min(sides.c for sides in found), common)
+    return Neighbourhood(part, within, min(sides.c for sides in found), common)
+
+
+def _keeps(sides: Sides, p: float, c: float) -> bool:
+    """Whether slopes are below p ahead and above c p behind, to `SLACK`."""
+    steep = sides.behind.low >= c * p * (1 - SLACK)
+    return sides.is_valley and sides.ahead.high <= p * (1 + SLACK) and steep
 
 
 def paired_log_ratio(back: Array, ahead: Array) -> tuple[float, float]:

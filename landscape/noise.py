@@ -59,9 +59,9 @@ class Noise:
             valley: The valley, r the largest distance at which rounding was measured.
 
         Returns:
-            True where the smaller rise is within `FLOOR` errors of the slope times r.
+            True where the smaller rise, or fall, is within `FLOOR` errors of the slope times r.
         """
-        return min(valley.rises) <= FLOOR * self.rounding[-1] * valley.radius
+        return abs(min(valley.rises)) <= FLOOR * self.rounding[-1] * valley.radius
 
     def sampling(self, offset: float) -> float:
         """sd/√n of the examples' own slopes, with the correction for a finite population."""

@@ -149,16 +149,22 @@ class Profile:
         reach = min(-self.offset[0], self.offset[-1]) - radius
         return np.linspace(-reach, reach, _SCAN + 1)
 
-    def smallest(self, radius: float) -> Gap:
+    def ends(self, shift: float, radius: float) -> bool:
+        """Whether a minimum, or the shift found, lies at the end of what was measured."""
+        places = self._places(radius)
+        return abs(shift) > places[-2] or any(x in (self.offset[0], self.offset[-1]) for x in self.minima)
+
+    def smallest(self, radius: float, shift: float | None = None) -> Gap:
         """The smallest gap with its shift, and what both may be.
 
         Args:
             radius: R.
+            shift: What `best_shift` found, if it is known.
 
         Returns:
             The gap.
         """
-        shift = self.best_shift(radius)
+        shift = self.best_shift(radius) if shift is None else shift
         high = self.bounds(shift, radius)[1]
         places = self._places(radius)
         step = float(places[1] - places[0])
@@ -200,7 +206,8 @@ def explore(
         most: Most places to measure.
 
     Returns:
-        The profile, and its smallest gap; `UNKNOWN` where losses are finite at fewer than five places or not beyond ±R.
+        The profile, and its smallest gap; `UNKNOWN` where losses are finite at fewer than five places or not beyond ±R,
+        and where a minimum or the shift lies at the end of what was measured: the true one may lie beyond.
     """
     found = {float(x): measure(float(x)) for x in start}
     smallest = float(np.ptp(start)) / 2**_HALVINGS
@@ -218,12 +225,17 @@ def explore(
         if middle is None or middle in found:
             break
         found[middle] = measure(middle)
-    return profile, profile.smallest(radius)
+    return profile, UNKNOWN if profile.ends(shift := profile.best_shift(radius), radius) else profile.smallest(
+        radius, shift
+    )
 
 
 def _finite(found: dict[float, tuple[float, float]]) -> Profile:
+    """The profile of the places around 0 up to the first on each side where a loss is not finite."""
     table = np.array(sorted((x, *values) for x, values in found.items()))
-    offset, train, test = table[np.isfinite(table).all(1)].T
+    gone = table[~np.isfinite(table).all(1), 0]
+    low, high = gone[gone <= 0].max(initial=-math.inf), gone[gone >= 0].min(initial=math.inf)
+    offset, train, test = table[(table[:, 0] > low) & (table[:, 0] < high)].T
     return Profile(offset, train, test)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from landscape.asymmetric import Sides, Slopes
 from landscape.profile import Gap
@@ -27,6 +28,9 @@ ASSUMPTIONS = (
     "theorem 3.3.3, ρ is above (θ)",
     "theorem 3.3.3, ρ is below (θ)",
 )
+
+
+_TIE = 0.02
 
 
 @dataclass(frozen=True)
@@ -56,14 +60,18 @@ def strongest(slopes: Slopes, radii: Sequence[float], zeta: Sequence[float], rho
         rho: ρ, or NaN for no such condition.
 
     Returns:
-        The strongest statement that definition 2.3.1 allows here.
+        The strongest statement that definition 2.3.1 allows here; of those alike, to what c* is certified to, that on
+        the widest interval.
     """
     allowed = [r for r in radii if not r <= rho] or [max(radii)]
     found = []
     for r in allowed:
         row = [slopes.between(z * r, r) for z in zeta]
         found += [Asymmetric(r, z * r, sides, row[0]) for z, sides in zip(zeta, row, strict=True)]
-    return max(found, key=lambda one: -math.inf if math.isnan(one.sides.c_low) else one.sides.c_low)
+    known = [one for one in found if not math.isnan(one.sides.c_low)] or found[-1:]
+    best = max(one.sides.c_low for one in known)
+    alike = [one for one in known if not one.sides.c_low < best - _TIE * abs(best)]
+    return max(alike, key=lambda one: (one.radius, -one.zeta))
 
 
 def assumptions(strong: Asymmetric, rho: float, centre: float, gap: Gap, near: float) -> list[tuple[int, float]]:
@@ -86,21 +94,26 @@ def assumptions(strong: Asymmetric, rho: float, centre: float, gap: Gap, near: f
     asymmetric = c_low > 1 and wide
     small, large = _sizes(gap)
     known = not math.isnan(small)
-    ranged = asymmetric and known and not math.isnan(rho)
+    asked = c > 1 and wide and known and not math.isnan(rho)
     places = [small, large, *([r / 2] if small < r / 2 < large else [])]  # the upper end of ρ is largest at r/2
-    lows = [rho_range(c, p, xi, r, small)[0] for xi in (gap.low, gap.gap, gap.high)]
-    highs = [rho_range(c, p, gap.gap, r, size)[1] for size in places]
+    weak = c_low if c_low > 1 else math.nan  # the smallest c that the slopes' errors leave, if theorems know it
+    lows = [rho_range(value, p, xi, r, small)[0] for value, xi in ((c, gap.low), (c, gap.gap), (weak, gap.high))]
+    highs = [[rho_range(value, p, gap.gap, r, size)[1] for size in places] for value in (c, weak)]
     high = rho_range(c, p, gap.gap, r, abs(gap.shift))[1]
+    most = max((value for value in chain(*highs) if not math.isnan(value)), default=math.nan)
     inside = _told(strong.zeta <= small and large <= r, strong.zeta <= large and small <= r)
     return [
         (HOLDS, centre),
         (UNKNOWN if math.isnan(rho) else _told(asymmetric, c > 1 and wide), c),
-        (_told(strong.nearest.c_low > 1, strong.nearest.c > 1) if asymmetric else SILENT, strong.nearest.c),
+        (_told(strong.nearest.c_low > 1, strong.nearest.c > 1) if c > 1 and wide else SILENT, strong.nearest.c),
         (inside if known else UNKNOWN, gap.shift),
         (UNKNOWN, math.nan),
         (UNKNOWN if math.isnan(near) else _told(near == 1), near),
-        (_told(rho > lows[2], rho > lows[0]) if ranged else SILENT, lows[1]),
-        (_told(rho < min(highs), rho < max(highs)) if ranged else SILENT, high),
+        (_told(rho > lows[2], rho > lows[0]) if asked else SILENT, lows[1]),
+        (
+            _told(asymmetric and rho < min(highs[0]), rho < most) if asked else SILENT,
+            high,
+        ),
     ]
 
 

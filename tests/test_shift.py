@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 import valley_kit as kit
+from torch import Tensor
 
 from analyses import shift
 from analyses.shift import Shift
@@ -90,6 +91,17 @@ def test_where_losses_are_not_finite_the_gap_is_of_the_rest_or_unknown() -> None
     assert line.offset.max() <= 0.8
     assert found.gap == pytest.approx(0.0, abs=1e-6)
     assert explore(lambda x: (x * x, math.nan), start, 0.1, 0.01, 40)[1] == NO_GAP
+    assert explore(lambda x: (math.inf if 0.05 < x < 0.15 else x * x, x * x), start, 0.3, 0.01, 40)[1] == NO_GAP
+
+
+@pytest.mark.parametrize("moved", [0.95, 2.0])
+def test_a_minimum_or_a_shift_at_the_end_of_what_was_measured_is_not_known(moved: float) -> None:
+    found = explore(lambda x: (x * x, (x - moved) ** 2), np.linspace(-1.0, 1.0, 17), 0.2, 0.01, 60)[1]
+    assert found == NO_GAP
+    there = measured(kit.linear(4.0, 1.0), moved=2.0, sam=0.1, rho=0.5)
+    assert there.holds[3] == UNKNOWN
+    assert "the shift is not known" in shift.words(there)[1]
+    assert shift.figure(there).data
 
 
 @pytest.mark.parametrize(("steep", "flat"), [(5.0, 1.0), (3.0, 2.0), (2.0, 2.0)])
@@ -157,7 +169,10 @@ def test_each_assumption_is_told_by_its_own_number() -> None:
     assert statuses(strong, rho=0.95, shift=0.5, sway=0.01)[7] == HOLDS
     assert statuses(asymmetric(3.0, 0.5))[2] == FAILS
     assert statuses(asymmetric(0.9, 0.5)) == [HOLDS, FAILS, SILENT, HOLDS, UNKNOWN, HOLDS, SILENT, SILENT]
-    assert statuses(asymmetric(1.0001, 1.0001, error=0.001))[1:3] == [OPEN, SILENT]
+    near_one = statuses(asymmetric(1.0001, 1.0001, error=0.001))
+    assert [near_one[i] for i in (1, 2, 6)] == [OPEN, OPEN, FAILS]  # 4 (c + 1) ξ / ((c − 1)² p) is far above ρ
+    doubtful = statuses(asymmetric(1.4, 1.4, error=0.1), rho=0.7, xi=0.001)  # c_low is about 1.01
+    assert doubtful[6] == OPEN
     assert statuses(strong, rho=math.nan)[1] == UNKNOWN
 
 
@@ -210,6 +225,29 @@ def test_a_symmetric_bowl_makes_the_theorems_silent() -> None:
     assert found.gap < 1e-4
     assert found.line_minimum == pytest.approx(0.0, abs=1e-4)
     assert "silent" in shift.words(found)[0]
+
+
+def test_of_equal_asymmetries_the_widest_is_taken() -> None:
+    found = measured(kit.linear(4.0, 1.0), moved=0.3, sam=0.1, rho=0.1)
+    assert found.radius == 1.0
+    assert found.holds[[3, 7]].tolist() == [HOLDS, HOLDS]
+
+
+def test_a_neighbourhood_where_p_and_c_do_not_hold_fails() -> None:
+    class Ridge(kit.Known):
+        """7.2 | 1 on the axis, 1.2 | 1 beside it."""
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            z = (self.w - inputs[:, :3] - kit.MINIMUM.to(inputs)) @ kit.ROTATION.to(inputs)
+            steep = 1.2 + 6 * torch.exp(-((z[:, 1] / 0.02) ** 2))
+            return torch.where(z[:, 0] < 0, -steep * z[:, 0], z[:, 0]) + z[:, 1:].square().sum(1)
+
+    problem = replace(kit.problem(kit.linear(1.0, 1.0)), model=lambda: Ridge(kit.linear(1.0, 1.0)))
+    pair = (kit.at(kit.MINIMUM - 0.05 * kit.AXIS, "a"), kit.at(kit.MINIMUM + 0.1 * kit.AXIS, "b"))
+    options = shift.Options(rho=0.2, radius=1.0, neighbours=5)
+    found = shift.compute(problem, *pair, options=options, dtype="float64")
+    assert found.c == pytest.approx(7.2, rel=0.01)
+    assert found.holds[5] == FAILS
 
 
 def test_without_a_rho_nothing_is_predicted() -> None:

@@ -223,10 +223,15 @@ def test_dead_units_of_a_permuted_copy_are_told_apart_by_their_weights() -> None
     biases = [name for name in alive.layout.names if name.endswith("bias")][:2]
     for name, dead in zip(biases, (range(3, 9), (0, 5, 15)), strict=True):
         views[name][list(dead)] = -1e3  # below zero before ReLU whatever the image
-    a = replace(alive, theta=theta)
-    for seed in range(3):
-        b = reordered(a, found.groups, shuffled(found.groups, seed=seed))
-        assert torch.equal(align(problem, a, b, by="activations").checkpoint.theta, theta)
+    constant = alive.theta.clone()
+    views = alive.layout.views(constant)
+    views[biases[0]][[2, 7, 11]] = torch.tensor([0.3, 1.7, 4.1]).to(constant)
+    views[biases[0].replace("bias", "weight")][[2, 7, 11]] = 0.0  # above zero whatever the image
+    for point_ in (theta, constant):
+        for seed in range(3):
+            a = replace(alive, theta=point_)
+            b = reordered(a, found.groups, shuffled(found.groups, seed=seed))
+            assert torch.equal(align(problem, a, b, by="activations").checkpoint.theta, point_)
 
 
 def test_activations_are_matched_by_their_correlation_over_examples_and_pixels() -> None:

@@ -139,6 +139,11 @@ def test_a_side_that_another_batchnorm_rule_denies_is_not_named(sides: asymmetry
     )  # fmt: skip
     assert asymmetry.words(both)[0].startswith("Which side is flat toward SGD→SAM depends on the BatchNorm rule")
     assert side(both).sign == 0
+    for first, second in ((0.02, -0.01), (-3.0, 0.001)):  # nothing is told, or nothing denied
+        small = replace(both, log_ratio=np.array([first, second]))
+        assert "depends" not in asymmetry.words(small)[0]
+    unknown = replace(both, log_ratio=np.array([-3.0, np.nan]))
+    assert asymmetry.words(unknown, both)[0].startswith("Which side is flat")
     agree = replace(both, log_ratio=np.array([-3.0, -1.0]))
     assert side(agree).sign == -1
     assert "with BatchNorm keep −1.00" in asymmetry.words(agree)[1]

@@ -30,6 +30,7 @@ from landscape.vector import FlatModel
 
 EXAMPLES = 2000
 _BATCH = 100
+_SAME = 1e-12  # of the mean square: a smaller variance is rounding
 
 
 def match_activations(
@@ -122,7 +123,9 @@ class _Correlation:
     def value(self) -> Array:
         """Correlations, shape (n, n); 0 for a row that does not vary."""
         means = self._means / self._count
-        spread = (self._squares / self._count - means.square()).clamp_min(0).sqrt()
+        squares = self._squares / self._count
+        variance = squares - means.square()
+        spread = torch.where(variance > _SAME * squares, variance, 0.0).sqrt()
         covariance = self._across / self._count - means[0][:, None] * means[1]
         product = spread[0][:, None] * spread[1]
         return torch.where(product > 0, covariance / product, torch.zeros_like(product)).numpy()
