@@ -197,6 +197,7 @@ def _scale_free(rises: Any | None, flat: int) -> tuple[str, tuple[str, ...]]:
 def barrier(r: Any) -> Remark:
     """Whether the two lie in one valley."""
     height, between = float(r.barrier_loss[0]), float(r.barrier_loss_between[0])
+    unit = " nats" if r.classifies else ""
     if not math.isfinite(height):
         return Remark("Whether a barrier lies between them could not be measured", "the loss of an end is not finite")
     if within_sampling(r):
@@ -207,12 +208,12 @@ def barrier(r: Any) -> Remark:
         return Remark(
             "Whether a barrier lies between them is not decided", "the loss was not computed everywhere there"
         )
-    text = "No barrier lies between them" if one else f"A barrier of {number(height)} nats lies between them"
+    text = "No barrier lies between them" if one else f"A barrier of {number(height)}{unit} lies between them"
     if r.classifies and one and height > max(HIGH, uncertain(r)):
         text = f"No barrier of the error lies between them, but one of {number(height)} nats in the loss"
     return Remark(
         text,
-        f"largest rise above the chord {number(height)} nats, uncertain by {number(between)} between points",
+        f"largest rise above the chord {number(height)}{unit}, uncertain by {number(between)} between points",
         () if one else ("a renumbering of units, if they share no stem (landscape align)",),
     )
 

@@ -95,6 +95,7 @@ def assumptions(strong: Asymmetric, rho: float, centre: float, gap: Gap, near: f
     small, large = _sizes(gap)
     known = not math.isnan(small)
     asked = c > 1 and wide and known and not math.isnan(rho)
+    unasked = UNKNOWN if c > 1 and wide else SILENT
     places = [small, large, *([r / 2] if small < r / 2 < large else [])]  # the upper end of ρ is largest at r/2
     weak = c_low if c_low > 1 else math.nan  # the smallest c that the slopes' errors leave, if theorems know it
     lows = [rho_range(value, p, xi, r, small)[0] for value, xi in ((c, gap.low), (c, gap.gap), (weak, gap.high))]
@@ -109,9 +110,9 @@ def assumptions(strong: Asymmetric, rho: float, centre: float, gap: Gap, near: f
         (inside if known else UNKNOWN, gap.shift),
         (UNKNOWN, math.nan),
         (UNKNOWN if math.isnan(near) else _told(near == 1), near),
-        (_told(rho > lows[2], rho > lows[0]) if asked else SILENT, lows[1]),
+        (_told(rho > lows[2], rho > lows[0]) if asked else unasked, lows[1]),
         (
-            _told(asymmetric and rho < min(highs[0]), rho < most) if asked else SILENT,
+            _told(asymmetric and rho < min(highs[0]), rho < most) if asked else unasked,
             high,
         ),
     ]
