@@ -20,6 +20,14 @@ from landscape.training.settings import resolve
 torch.set_num_threads(1)
 
 
+SLOW = ("test_readme.py", "test_demo.py")
+"""Files with few long tests: begun first, so that no other process waits for them at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name not in SLOW)
+
+
 @dataclass(frozen=True)
 class Pair:
     """Two small networks that share a stem: digits/resnet8 for ten epochs, SAM from step 60 of 100 in the second."""
