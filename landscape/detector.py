@@ -191,6 +191,8 @@ def _ratio_error(line: Ray, valley: Valley, population: int, seed: int) -> float
 
     Returns:
         The error, with the correction for a finite population; NaN where less than half of the draws have a ratio.
+
+    Source: Efron 1979, Annals of Statistics 7 (drawing the sample again).
     """
     n = len(line.start.surface.problem.train)
     if n == population:
