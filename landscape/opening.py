@@ -14,6 +14,7 @@ from landscape import problem as problems
 from landscape.checkpoint import Checkpoint
 from landscape.errors import DivergedError, InputError
 from landscape.problem import Problem
+from landscape.query import parse
 from landscape.vector import Layout, layout_of
 from landscape.weights import load_into, read_tensors, state_dict_of
 
@@ -58,7 +59,21 @@ def open_checkpoints(
     if differing:
         what = f"frozen weights differ ({differing[0]}{', …' if len(differing) > 1 else ''})"
         say(f"{what}: lines move them, distances count trained weights only")
+    _say_smoothing(found, problem, say)
     return problem, _distinct_names(found, paths)
+
+
+def _say_smoothing(found: Sequence[Checkpoint], problem: Problem, say: Callable[[str], None]) -> None:
+    """Tell of networks that were trained on another loss than the one that is measured."""
+    measured = getattr(problem.task, "smoothing", 0.0)
+    trained = sorted({c.settings.get("label_smoothing") or measured for c in found}, key=float)
+    if trained != [measured]:
+        body, _, asked = problem.spec.partition("?")
+        other = dataclasses.replace(parse(asked, problem.spec), label_smoothing=trained[-1])
+        say(
+            f"trained with label smoothing {' and '.join(f'{value:g}' for value in trained)}, measured with "
+            f"{measured:g}: --problem '{body}{other}' measures the loss of the smoothed targets"
+        )
 
 
 _ONE = "compare checkpoints of one problem, or name the problem that fits all with --problem SPEC"

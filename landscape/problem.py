@@ -2,8 +2,8 @@
 
 A spec is `DATA/MODEL` (`digits/resnet8`), `DATA:DIR/MODEL` (`cifar10:data/cifar10/resnet18`) or `FILE.py:NAME`
 (`my_study.py:problem`), where NAME is a Problem or a function that returns one. `?train_size=N` at the end
-trains on fewer examples. A checkpoint stores its spec and the fingerprint of its data, so later commands need
-nothing but the checkpoint.
+trains on fewer examples, `?label_smoothing=S` trains and measures the loss of smoothed targets. A checkpoint stores
+its spec and the fingerprint of its data, so later commands need nothing but the checkpoint.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ from torch import nn
 
 from landscape import datasets, models
 from landscape.errors import InputError, UsageError, nearest
+from landscape.query import Query, parse
 from landscape.split import Split
-from landscape.task import CrossEntropy, Task
+from landscape.task import CrossEntropy, Task, smoothed
 from landscape.tryout import try_out
 from landscape.types import Setting
 
@@ -95,7 +96,7 @@ def load(spec: str) -> Problem:
     """Find the problem that a spec names.
 
     Args:
-        spec: `DATA/MODEL`, `DATA:DIR/MODEL` or `FILE.py:NAME`, with `?train_size=N` at will.
+        spec: `DATA/MODEL`, `DATA:DIR/MODEL` or `FILE.py:NAME`, with `?train_size=N` or `?label_smoothing=S` at will.
 
     Returns:
         The problem, its data on the CPU and its `spec` filled in with absolute paths.
@@ -104,8 +105,8 @@ def load(spec: str) -> Problem:
         UsageError: If no such problem is known.
         InputError: If its file or data cannot be used.
     """
-    body, _, query = spec.partition("?")
-    train_size = _train_size(query, spec) if query else None
+    body, _, asked = spec.partition("?")
+    query = parse(asked, spec)
     name, colon, rest = body.partition(":")
     if name.endswith(".py"):
         return _from_file(Path(name), rest or "problem", query)
@@ -115,24 +116,25 @@ def load(spec: str) -> Problem:
         known = [f"{d}{'' if d == 'digits' else ':DIR'}/resnet8" for d in datasets.CLASSES]
         raise UsageError(f"unknown problem '{spec}'", nearest(spec, known) + ", or your own FILE.py:NAME")
     directory = Path(directory_text).expanduser().resolve() if directory_text else None
-    return _built_in(data, directory, model, train_size, query)
+    return _built_in(data, directory, model, query)
 
 
-def _built_in(data: str, directory: Path | None, model: str, train_size: int | None, query: str) -> Problem:
+def _built_in(data: str, directory: Path | None, model: str, query: Query) -> Problem:
     classes = datasets.CLASSES[data]
     shape = (1, 8, 8) if data == "digits" else (3, 32, 32) if data.startswith("cifar") else (1, 28, 28)
     if model == "mlp":
         model = "mlp-64-32" if data == "digits" else "mlp-500-300"
     models.skeleton(model, shape, classes)  # a misspelt network is said before data are read
-    train, test = datasets.load(data, directory, train_size=train_size)
+    train, test = datasets.load(data, directory, train_size=query.train_size)
     where = f"{data}:{directory}" if directory else data
     return Problem(
         model=lambda seed: models.build(model, shape, classes, seed),
         train=train,
         test=test,
+        task=CrossEntropy(query.label_smoothing),
         crop=4 if data.startswith("cifar") else 0,
         defaults={**_DEFAULTS[data], **({} if model.startswith("mlp") else {"channels_last": True})},
-        spec=f"{where}/{model}{'?' + query if query else ''}",
+        spec=f"{where}/{model}{query}",
     )
 
 
@@ -147,19 +149,12 @@ _DEFAULTS: Mapping[str, Mapping[str, Setting]] = {
 }
 
 
-def _train_size(query: str, spec: str) -> int:
-    key, _, value = query.partition("=")
-    if key != "train_size" or not value.isdecimal() or int(value) < 1:
-        raise UsageError(f"'?{query}' in '{spec}' is not understood", "write ?train_size=N with N at least 1")
-    return int(value)
-
-
 def _takes_seed(factory: Callable[..., nn.Module]) -> bool:
     code = getattr(factory, "__code__", None)
     return bool(code and code.co_argcount == 1 and code.co_varnames[0] == "seed")
 
 
-def _from_file(path: Path, name: str, query: str) -> Problem:
+def _from_file(path: Path, name: str, query: Query) -> Problem:
     path = path.expanduser().resolve()
     module = _import_file(path)
     found = getattr(module, name, None)
@@ -174,14 +169,21 @@ def _from_file(path: Path, name: str, query: str) -> Problem:
             f"'{name}' in {path} gave a {type(problem).__name__}, not a landscape.problem.Problem",
             "let it be a Problem, or a function without parameters that returns one",
         )
-    if query:
-        size = _train_size(query, f"{path.name}:{name}?{query}")
-        if size > len(problem.train):
-            raise UsageError(f"train_size={size}, but {path.name} has {len(problem.train)}", "ask for fewer examples")
-        problem = replace(problem, train=problem.train.head(size))
+    problem = _changed(problem, query, path.name)
     _run(path, lambda: problem.build(0))  # so that what a model's own code raises is said with its line
     try_out(problem, f"{path.name}:{name}")
-    return replace(problem, spec=f"{path}:{name}{'?' + query if query else ''}")
+    return replace(problem, spec=f"{path}:{name}{query}")
+
+
+def _changed(problem: Problem, query: Query, name: str) -> Problem:
+    size = query.train_size
+    if size is not None and size > len(problem.train):
+        raise UsageError(f"train_size={size}, but {name} has {len(problem.train)}", "ask for fewer examples")
+    if size is not None:
+        problem = replace(problem, train=problem.train.head(size))
+    if query.label_smoothing:
+        problem = replace(problem, task=smoothed(problem.task, query.label_smoothing))
+    return problem
 
 
 def _offered(module: ModuleType, key: str, value: object) -> bool:

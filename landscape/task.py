@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from landscape.errors import UsageError
 
 
 class Task(Protocol):
@@ -43,6 +45,24 @@ class CrossEntropy:
         """1 where the largest logit is not the target's, NaN where a logit is NaN, shape (B,)."""
         wrong = (output.argmax(1) != target).to(output.dtype)
         return torch.where(output.isnan().any(1), torch.nan, wrong)
+
+
+def smoothed(task: Task, smoothing: float) -> Task:
+    """Spread part of each target over all classes.
+
+    Args:
+        task: Cross-entropy.
+        smoothing: The part, in [0, 1].
+
+    Returns:
+        The task with that smoothing, whatever its own was.
+
+    Raises:
+        UsageError: If the task is not cross-entropy.
+    """
+    if not isinstance(task, CrossEntropy):
+        raise UsageError("label smoothing needs classification", "leave label smoothing out")
+    return replace(task, smoothing=smoothing)
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,14 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import Command
 
 from landscape import checkpoint as checkpoints
 from landscape import problem as problems
 from landscape.errors import InputError
+from landscape.evaluate import evaluate
+from landscape.opening import open_checkpoints
 from landscape.wording import number
 
 STUDY = Path(__file__).parent / "my_study.py"
@@ -86,6 +89,40 @@ def test_train_size_is_part_of_the_spec() -> None:
     assert len(problem.test) == 1297
     assert problem.spec == "digits/mlp-64-32?train_size=100"
     assert problem.fingerprint() != problems.load("digits/mlp").fingerprint()
+
+
+def test_a_smoothed_loss_is_part_of_the_spec(run: Command, tmp_path: Path) -> None:
+    smooth, plain, set_ = (
+        "digits/mlp?train_size=100&label_smoothing=0.1",
+        "digits/mlp?train_size=100",
+        tmp_path / "s.pt",
+    )
+    assert problems.load(smooth).spec == "digits/mlp-64-32?train_size=100&label_smoothing=0.1"
+    assert problems.load(smooth).fingerprint() == problems.load(plain).fingerprint()
+    one = ("--epochs", "2", "-q", "--out")
+    assert run("train", smooth, *one, tmp_path / "a.pt").exit_code == 0
+    assert run("train", plain, "--label-smoothing", "0.1", *one, set_).exit_code == 0
+    assert checkpoints.load(tmp_path / "a.pt").theta.equal(checkpoints.load(set_).theta)
+
+    losses = []
+    for spec, path in ((smooth, tmp_path / "a.pt"), (smooth, set_), (plain, set_)):
+        told: list[str] = []
+        problem, (found,) = open_checkpoints([path], spec, told.append)
+        model = problem.build(0)
+        torch.nn.utils.vector_to_parameters(found.theta, model.parameters())
+        losses.append(evaluate(model, problem.train, problem.task, 50).loss)
+        assert told == ([NOTE] if spec == plain else [])
+    for spec, smoothing, loss in ((smooth, 0.1, losses[1]), (plain, 0.0, losses[2])):
+        x, y = problems.load(spec).train.batch(0, 100)
+        expected = torch.nn.functional.cross_entropy(model(x), y, label_smoothing=smoothing)
+        assert loss == pytest.approx(expected.item(), rel=1e-5)
+    assert losses[0] == losses[1] > losses[2]
+
+
+NOTE = (
+    "trained with label smoothing 0.1, measured with 0: "
+    "--problem 'digits/mlp-64-32?train_size=100&label_smoothing=0.1' measures the loss of the smoothed targets"
+)
 
 
 @pytest.mark.data

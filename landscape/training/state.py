@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import platform
 from collections.abc import Callable, Collection
-from dataclasses import replace
 
 import torch
 from torch import nn
@@ -23,7 +22,7 @@ from landscape.options import as_dict
 from landscape.pooling import recalibrate
 from landscape.problem import Problem
 from landscape.split import Split, takes_channels_last
-from landscape.task import CrossEntropy, Task
+from landscape.task import Task, smoothed
 from landscape.training.averaging import SWA, SWAD, Average
 from landscape.training.batches import Batches
 from landscape.training.fork import relation
@@ -245,11 +244,7 @@ class Run:
 
 def _task(task: Task, settings: Settings) -> Task:
     """The task trained on: the problem's, its targets smoothed if asked."""
-    if not settings.label_smoothing:
-        return task
-    if not isinstance(task, CrossEntropy):
-        raise UsageError("label smoothing needs classification", "leave out --label-smoothing")
-    return replace(task, smoothing=settings.label_smoothing)
+    return smoothed(task, settings.label_smoothing) if settings.label_smoothing else task
 
 
 def versions() -> dict[str, str]:
