@@ -11,7 +11,7 @@ page: the thesis's Figures 5.1 and 5.2 in miniature with a curve for each seed, 
 
 What is in the directory already is not made again.
 
-    python benchmarks/valleys.py [SPEC ...] --out DIR [--seeds N] [--epochs N] [--write docs/valleys.md]
+    python benchmarks/valleys.py [SPEC ...] --out DIR [--seeds N] [--set KEY=VALUE ...] [--write docs/valleys.md]
 
     SPEC, for instance 'fashion-mnist:DIR/resnet8-w4?train_size=2000'; by default three networks on the digits
 """
@@ -262,43 +262,50 @@ def short(spec: str) -> str:
     return f"{kind}/{place.rpartition('/')[2]}" if place else spec
 
 
+def title(spec: str, settings: Sequence[str]) -> str:
+    """A problem and the settings of its training that are not its own."""
+    return ", ".join([short(spec), *settings])
+
+
 def study(spec: str, arguments: argparse.Namespace, device: str) -> str:
     """Train and measure all seeds of one problem; the section of the page."""
-    directory = arguments.out / re.sub(r"[^\w.]+", "-", short(spec))
-    values: dict[str, Setting] = {} if arguments.epochs is None else {"epochs": arguments.epochs}
+    name = title(spec, arguments.settings)
+    directory = arguments.out / re.sub(r"[^\w.]+", "-", name)
+    values: dict[str, Setting] = dict(pair.partition("=")[::2] for pair in arguments.settings)
     names = {"sgd-sam": ["sgd-sam"], "sgd-other": others(arguments.controls)}
     files: dict[str, list[list[Path]]] = {name: [] for name in PAIRS}
     for seed in range(arguments.seeds):
         place = directory / f"seed{seed}"
         train(spec, place, seed, values, device, arguments)
-        for name, made in files.items():
-            made.append([measure(place, each, arguments, device) for each in names[name]])
-    stored = {name: [[read(path) for path in each] for each in made] for name, made in files.items()}
+        for pair, made in files.items():
+            made.append([measure(place, each, arguments, device) for each in names[pair]])
+    stored = {pair: [[read(path) for path in each] for each in made] for pair, made in files.items()}
     first = [group[0] for groups in stored.values() for group in groups]
     report.write(page(first), directory / "report.html", force=True)
     found: dict[str, list[list[Asymmetry]]] = {
-        name: [[s.result for s in group] for group in groups] for name, groups in stored.items()
+        pair: [[s.result for s in group] for group in groups] for pair, groups in stored.items()
     }
-    head = f"## {short(spec)}\n\n{arguments.seeds} seeds; {hardware(device)}."
+    head = f"## {name}\n\n{arguments.seeds} seeds; {hardware(device)}."
     text = f"{head}\n\n{_FOUND}{told(found)}.\n\n{table(found)}\n\n{verdict(found)}\n\n{seeds_table(found)}"
     if not arguments.lines:
         return text
     stem = (arguments.write or directory / "valleys").with_suffix("")
     places = [directory / f"seed{seed}" for seed in range(arguments.seeds)]
-    kind = short(spec).partition("/")[0]
+    kind = name.partition("/")[0]
     return f"{text}\n\n{figures(directory, places, stem.with_name(f'{stem.name}-{kind}'), device)}"
 
 
 def main() -> None:
     """Train, measure, print, and write if asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "specs", nargs="*", default=["digits/resnet8", "digits/mlp", "digits/mlp-256-256"], metavar="SPEC"
-    )
+    parser.add_argument("specs", nargs="*", default=DIGITS, metavar="SPEC")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where checkpoints and results go")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--controls", type=int, default=5, help="orders of SGD′ for each seed")
-    parser.add_argument("--epochs", type=int, help="by default the problem's own")
+    parser.add_argument(
+        "--set", dest="settings", action="append", default=[], metavar="KEY=VALUE",
+        help="a setting of all trainings, where not the problem's own; repeatable",
+    )  # fmt: skip
     parser.add_argument("--gaussian", type=int, default=100, help="Gaussian directions of the null for each seed")
     parser.add_argument("--points", type=int, default=12, help="points on each side of a line")
     parser.add_argument("--batchnorm", default="both", choices=("recalibrate", "keep", "both"))
@@ -314,7 +321,7 @@ def main() -> None:
             if not arguments.write.exists():
                 arguments.write.write_text(f"{_HEAD}\n{(__doc__ or '').split(chr(10) * 2)[1]}\n", encoding="utf-8")
                 write("valleys found", "", arguments.write)
-            write(f"{short(spec)} valleys", text, arguments.write)
+            write(f"{title(spec, arguments.settings)} valleys", text, arguments.write)
             write("valleys found", summary(arguments.write), arguments.write)
 
 
