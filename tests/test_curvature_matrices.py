@@ -36,6 +36,7 @@ from landscape.curvature import (
     top_eigenpairs,
 )
 from landscape.errors import ResourceError, UsageError
+from landscape.task import CrossEntropy
 
 
 @pytest.fixture(autouse=True)
@@ -76,8 +77,9 @@ def test_fisher_of_the_data_is_the_second_moment_of_gradients(net: str) -> None:
     assert gap(*block(FisherOperator(problem, "data"), g.T @ g / len(g))) < 1e-12
 
 
-def test_fisher_of_the_model_is_gauss_newton_for_a_cross_entropy() -> None:
-    problem = objective("cnn-trained")
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+def test_fisher_of_the_model_is_gauss_newton_for_a_cross_entropy(smoothing: float) -> None:
+    problem = replace(objective("cnn-trained"), losses=CrossEntropy(smoothing).losses)
     vector = torch.randn(problem.size, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     assert gap(FisherOperator(problem).product(vector), GaussNewtonOperator(problem).product(vector)) < 1e-12
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.func import functional_call
 from torch.overrides import TorchFunctionMode
@@ -91,7 +92,7 @@ def _chunk(objective: Objective, kind: Kind, start: int, stop: int) -> Tensor:
     check_classes(outputs, targets)
     total = torch.zeros(objective.size, objective.size, dtype=torch.float64)
     for c, chance in enumerate(torch.softmax(outputs.detach(), dim=1).T):  # (B,)
-        slopes = _rows(objective.per_example(outputs, torch.full_like(targets, c)), theta)
+        slopes = _rows(F.cross_entropy(outputs, torch.full_like(targets, c), reduction="none"), theta)
         total += slopes.T @ (chance[:, None] * slopes)
     return total
 

@@ -1,7 +1,8 @@
 """The Fisher information matrix: the second moment of per-example gradients, under the data or under the model.
 
 The two differ: with the targets of the data it is the noise of stochastic gradients and no curvature; with targets
-drawn from the model it is a curvature. For a cross-entropy on logits the latter is the Gauss-Newton matrix.
+drawn from the model it is a curvature. The latter knows the loss only as −log p of the drawn class, whatever is
+trained on; for a cross-entropy on logits, its targets smoothed or not, it is the Gauss-Newton matrix.
 Source: Kunstner, Balles, Hennig, Limitations of the empirical Fisher approximation (arXiv 1905.12558).
 """
 
@@ -27,8 +28,8 @@ class FisherOperator(CurvatureOperator):
     no gradient of one example is ever formed.
 
     Attributes:
-        targets: "data": g_i is the gradient of the loss with the target of the data. "model": the expectation over
-            all C classes with the probabilities of the model, exactly.
+        targets: "data": g_i is the gradient of the loss with the target of the data. "model": g_i is the gradient of
+            −log p(c), and the expectation goes over all C classes with the probabilities of the model, exactly.
     """
 
     def __init__(
@@ -72,9 +73,8 @@ class FisherOperator(CurvatureOperator):
 
     def _every_class(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         check_classes(outputs, targets)
-        classes = range(outputs.shape[1])
-        losses = [self.objective.per_example(outputs, torch.full_like(targets, c)) for c in classes]
-        return torch.stack(losses), torch.softmax(outputs, dim=1).T
+        logs = torch.log_softmax(outputs, dim=1).T
+        return -logs, logs.exp()
 
 
 def check_classes(outputs: Tensor, targets: Tensor) -> None:
