@@ -20,7 +20,7 @@ from landscape.training.settings import resolve
 torch.set_num_threads(1)
 
 
-SLOW = ("test_readme.py", "test_demo.py")
+SLOW = ("test_readme.py", "test_demo.py", "test_thesis_valley.py")
 """Files with few long tests: begun first, so that no other process waits for them at the end."""
 
 
