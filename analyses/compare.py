@@ -68,7 +68,7 @@ def compare(
         paths: Their files, as the user named them.
         directory: Where to write; made if it does not exist.
         batch_size: Examples in a forward pass.
-        force: Whether files that exist may be replaced.
+        force: Whether files that exist may be replaced; that of a question which is left out goes.
         device: Where to compute.
         dtype: Floating point type.
         progress: Told (work done, work in all), an analysis counting 100.
@@ -105,6 +105,8 @@ def compare(
     refused = _each([a for a in ASKED if a not in finished], partial(answer, resume=None), progress, say)
     if len(refused) == len(ASKED):
         raise refused[ASKED[0].NAME]
+    for name in refused:
+        outs[name].unlink(missing_ok=True)  # an old answer, about other checkpoints
     stored = [read(out) for name, out in outs.items() if name not in refused]
     found = _told({one.analysis.NAME: one.result for one in stored}, refused)
     names = " and ".join(checkpoint.name for checkpoint in checkpoints)

@@ -68,6 +68,13 @@ def test_a_comparison_that_is_run_again_takes_over_what_is_there_and_says_the_sa
 
 
 @pytest.mark.usefixtures("few")
+def test_a_forced_comparison_leaves_no_old_answer_to_a_question_it_cannot_ask(tmp_path: Path) -> None:
+    (tmp_path / "plane.h5").write_bytes(b"of another pair")
+    asked(tmp_path, force=True)
+    assert {path.name for path in tmp_path.iterdir()} == {"evaluate.h5", "distance.h5", "report.html"}
+
+
+@pytest.mark.usefixtures("few")
 @pytest.mark.parametrize("kind", [InterruptedRun, ResourceError, InputError])
 def test_what_would_stop_any_question_stops_the_comparison(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[LandscapeError]
