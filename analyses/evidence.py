@@ -59,6 +59,22 @@ def _asked(r: Asymmetry, line: int, family: str) -> Array:
     return found
 
 
+def held_out_falls(r: Asymmetry, line: int) -> str:
+    """Where the test loss falls from the minimum of the training loss to ±r, so that its rises have no ratio.
+
+    Args:
+        r: The result.
+        line: Which of its lines.
+
+    Returns:
+        "ahead", "behind" or "on both sides", or "" where it rises on both or is not known.
+    """
+    back, middle, ahead = r.held_out[line, [0, len(r.part) // 2, -1]]
+    return {(True, True): "on both sides", (True, False): "behind", (False, True): "ahead"}.get(
+        (bool(back < middle), bool(ahead < middle)), ""
+    )
+
+
 def lost(r: Asymmetry, line: int) -> int:
     """How many Gaussian directions have no ratio."""
     return len(_asked(r, line, "Gaussian")) - len(null_of(r, line))

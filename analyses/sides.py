@@ -14,6 +14,7 @@ from analyses.evidence import (
     contradicting,
     extremity,
     flat_side,
+    held_out_falls,
     lost,
     no_valley,
     null_of,
@@ -49,7 +50,7 @@ def words(*results: Asymmetry) -> tuple[str, str]:
         flat = float(ratios.mean()) < 0
         told[0] += f", {int(((ratios < 0) == flat).sum())} of {len(usable)} of one sign"
     told += [_beside("with weight decay", [r.decayed_log_ratio[0] for r in usable])]
-    told += [_beside("on test data", [r.held_out_ratio[0] for r in usable])]
+    told += [_on_test_data(usable)]
     told += [_beside(f"with BatchNorm {rule}", [other_rules(r).get(rule, math.nan) for r in usable])
              for rule in other_rules(first)]  # fmt: skip
     radius = f"r = {spread([r.radius[0] for r in usable])}"
@@ -96,6 +97,16 @@ def _with_error(results: Sequence[Asymmetry]) -> str:
 def _beside(what: str, values: Sequence[float]) -> str:
     finite = [v for v in values if np.isfinite(v)]
     return f"{what} {spread(finite)}" if finite else f"{what} not measured"
+
+
+def _on_test_data(results: Sequence[Asymmetry]) -> str:
+    """Ratios of the test loss, and where it falls instead of rising."""
+    falls = [where for where in (held_out_falls(r, 0) for r in results) if where]
+    told = [f"the test loss falls {where}" + (f" in {falls.count(where)} of {len(results)}" if len(results) > 1 else "")
+            for where in dict.fromkeys(falls)]  # fmt: skip
+    if len(falls) < len(results):
+        told.insert(0, _beside("on test data", [r.held_out_ratio[0] for r in results]))
+    return ", ".join(told)
 
 
 def _null_words(results: Sequence[Asymmetry], null: Array) -> str:
@@ -158,7 +169,7 @@ def _line(r: Asymmetry, v: int) -> str:
     share = ", ".join(f"{part:.0%} {kind}" for kind, part in kinds if part >= 0.005)
     told = [
         f"minimum at {number(float(r.centre[v]))}, log ratio {number(float(r.log_ratio[v]))}",
-        _held(float(r.held_out_ratio[v]), float(r.held_out_error[v])),
+        _held(r, v),
         (f"same sign as w {r.same_sign[v]:.0%}; " if math.isfinite(r.same_sign[v]) else "") + share,
     ]
     a, b = float(r.symmetric_low[v]), float(r.symmetric_high[v])
@@ -171,10 +182,12 @@ def _line(r: Asymmetry, v: int) -> str:
     return f"{r.directions[v]}: {'; '.join(told)}"
 
 
-def _held(ratio: float, error: float) -> str:
+def _held(r: Asymmetry, v: int) -> str:
     """The log rise ratio of the test loss with its error; a first-order error above 1 says that it is not known."""
+    ratio, error = float(r.held_out_ratio[v]), float(r.held_out_error[v])
     if not math.isfinite(ratio):
-        return "test ratio not measured"
+        where = held_out_falls(r, v)
+        return f"test loss falls {where}" if where else "test ratio not measured"
     if not error <= 1:
         return "test ratio not known: the examples differ too much"
     return f"test {number(ratio)} ± {number(error)}"

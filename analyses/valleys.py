@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from analyses.evidence import extremity, flat_side, null_of
+from analyses.evidence import extremity, flat_side, held_out_falls, null_of
 from landscape.result import Array
 from landscape.training.methods import labels
 from landscape.valley import OK, STATUS
@@ -162,12 +162,12 @@ def table(*results: Asymmetry) -> Table:
 
 def _row(run: int, r: Asymmetry, v: int, zeta: Array) -> tuple[Value, ...]:
     less, total = extremity(r, v)
-    plain = (
-        r.centre, r.radius, r.log_ratio, r.decayed_log_ratio, r.held_out_ratio, r.held_out_error,
-    )  # fmt: skip
+    falls = held_out_falls(r, v)
+    plain = (r.centre, r.radius, r.log_ratio, r.decayed_log_ratio)
     rest = (r.skewness, r.same_sign, r.symmetric_low, r.symmetric_high, r.rounding, r.sampling, r.near_part, r.near_c)
     return (
         run, r.directions[v], STATUS[int(r.status[v])], *(float(values[v]) for values in plain),
+        f"falls {falls}" if falls else float(r.held_out_ratio[v]), float(r.held_out_error[v]),
         f"{less} of {total}", *(float(value) for value in r.curvature[v]), *(float(values[v]) for values in rest),
         *_at(r, r.c[v, -1], zeta), *_at(r, r.c_back[v, -1], zeta), "yes" if r.certified[v].all() else "no",
     )  # fmt: skip

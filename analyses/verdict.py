@@ -22,6 +22,7 @@ from analyses.evidence import (
     chance,
     clear,
     contradicting,
+    held_out_falls,
     no_valley,
     null_of,
     other_rules,
@@ -134,6 +135,9 @@ def _against(r: Any, ratio: float, told: bool) -> list[str]:
         for how, value in others.items()
         if math.isfinite(value) and told and (value * ratio < 0 or abs(value) < CLEAR)
     ]
+    falls = held_out_falls(r, 0) if told else ""
+    if falls in {"on both sides", "behind" if ratio < 0 else "ahead"}:
+        found.append(f"the test loss falls on {'both sides' if falls == 'on both sides' else 'the steep side'}")
     if len(set(r.rules)) == 1 and r.rules[0] != "none":
         found.append(f"another BatchNorm rule than {r.rules[0]}, which was not asked (asymmetry --batchnorm both)")
     return found

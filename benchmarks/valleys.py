@@ -32,7 +32,7 @@ from record import hardware, pictures, write
 
 from analyses import asymmetry, interpolate
 from analyses.asymmetry import Asymmetry
-from analyses.evidence import flat_side, null_of
+from analyses.evidence import flat_side, held_out_falls, null_of
 from analyses.pages import page, read
 from analyses.run import ask
 from landscape import report
@@ -58,7 +58,8 @@ _HEAD = """\
 Written by `benchmarks/valleys.py`. A negative log rise ratio says that the loss rises less toward the other solution
 than away from it; −1 is a factor of 2.7. Every ratio is taken about the minimum on the line, so that where SGD itself
 sits does not count. "With weight decay" is the same for loss + ½λ‖w‖², the function that SGD descends, about its own
-minimum; "test" is the test loss at the same three points as the training loss.
+minimum; "test" is the test loss at the same three points as the training loss, and "falls ahead" where it does not
+rise toward the other solution at all.
 """
 
 
@@ -148,7 +149,9 @@ def spread(values: Sequence[float]) -> str:
     """Mean and range."""
     found = np.asarray(values, dtype=float)
     if np.isnan(found).any():
-        return f"{np.isnan(found).sum()} of {len(found)} not measured"
+        gone = f"{np.isnan(found).sum()} of {len(found)} not measured"
+        rest = found[~np.isnan(found)].tolist()
+        return f"{spread(rest)}; {gone}" if rest else gone
     return f"{decimal(found.mean())} ({decimal(found.min())} to {decimal(found.max())})"
 
 
@@ -163,7 +166,8 @@ def row(name: str, results: Sequence[Sequence[Asymmetry]], line: int) -> str:
         PAIRS[name],
         each[0].rules[line],
         number(float(np.mean([r.distance for r in each]))),
-        *(spread(v.ravel().tolist()) for v in (ratios, decayed, test)),
+        *(spread(v.ravel().tolist()) for v in (ratios, decayed)),
+        on_test(each, line),
         f"{bar}: {met[0]}; with weight decay {met[1]}".replace("-", "−"),
         spread([float(np.nanmax([0.0, *flat_side(r, line)[0].ravel()])) for r in each]),
         f"{sum(bool((flat_side(r, line)[1] >= 1).any()) for r in each)} of {len(each)}",
@@ -178,6 +182,15 @@ def row(name: str, results: Sequence[Sequence[Asymmetry]], line: int) -> str:
             f"| {what} | {each[0].rules[line]} | | {' | '.join(spread(v.tolist()) for v in means)} | {told} | | |"
         )
     return "\n".join(lines)
+
+
+def on_test(results: Sequence[Asymmetry], line: int) -> str:
+    """Ratios of the test loss where it rises on both sides, and where it falls instead."""
+    falls = [held_out_falls(r, line) for r in results]
+    ratios = [r.held_out_ratio[line] for r, where in zip(results, falls, strict=True) if not where]
+    told = [spread(ratios)] if ratios else []
+    told += [f"falls {where} in {falls.count(where)} of {len(falls)}" for where in dict.fromkeys(falls) if where]
+    return "; ".join(told)
 
 
 def over(results: Sequence[Sequence[Asymmetry]], key: str, line: int) -> np.ndarray:

@@ -63,6 +63,28 @@ def test_what_speaks_against_a_side_is_said(sides: asymmetry.Result) -> None:
     assert any("on the test loss the log rise ratio is −0.1" in text for text in found)
 
 
+@pytest.mark.parametrize(
+    ("rises", "told"),
+    [
+        ((0.9, -0.02), None),  # toward the flat side it falls: no contradiction
+        ((-0.02, 0.9), "the test loss falls on the steep side"),
+        ((-0.01, -0.02), "the test loss falls on both sides"),
+        ((0.9, 0.1), None),
+    ],
+)
+def test_a_test_loss_that_falls_on_the_steep_side_speaks_against_it(
+    sides: asymmetry.Result, rises: tuple[float, float], told: str | None
+) -> None:
+    held = np.interp(sides.part, [-1, 0, 1], [rises[0], 0, rises[1]])[None] + 0.1
+    gone = replace(sides, held_out=held, held_out_ratio=np.array([np.nan if min(rises) < 0 else -2.0]))
+    assert [text for text in side(gone).open if "test loss" in text] == ([told] if told else [])
+    where = {-0.02: "ahead"}.get(rises[1], "behind") if rises[0] * rises[1] < 0 else "on both sides"
+    expected = f"the test loss falls {where}" if min(rises) < 0 else "on test data −2"
+    assert expected in asymmetry.words(gone)[1]
+    assert (expected.removeprefix("the ") if min(rises) < 0 else "test −2") in asymmetry.listing(gone)[0]
+    assert "on test data −2" in asymmetry.words(gone, sides)[1]
+
+
 def test_a_side_that_could_not_be_measured_is_none(sides: asymmetry.Result) -> None:
     assert "could not be measured" in side(replace(sides, log_ratio=np.array([np.nan]))).text
 
