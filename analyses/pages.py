@@ -22,6 +22,7 @@ from landscape.errors import InputError
 from landscape.report import Finding, Page, Panel, Section, Table
 from landscape.result import Provenance
 from landscape.training.methods import labels
+from landscape.training.settings import trained_smoothing
 from landscape.wording import plural
 
 
@@ -224,11 +225,21 @@ def _warnings(stored: Sequence[Stored]) -> list[str]:
             found.append(f"{s.path.name}: some eigenvalues did not converge, see the table")
         if np.any(status):
             found.append(f"{s.path.name}: {_missing(int(np.sum(status != 0)))} could not be measured")
+    found += dict.fromkeys(text for text in map(_other_loss, stored) if text)
     if len({s.provenance.problem for s in stored if s.provenance.problem}) > 1:
         found.append("The results are of different problems.")
     if len({s.provenance.versions.get("torch") for s in stored}) > 1:
         found.append("The results were computed with different versions of torch.")
     return found
+
+
+def _other_loss(s: Stored) -> str:
+    """Tells that networks were trained on another loss than the one that was measured; "" if they were not."""
+    trained, measured = trained_smoothing(list(s.provenance.trained.values())), s.provenance.smoothing
+    if set(trained) <= {measured}:
+        return ""
+    those = " and ".join(f"{value:g}" for value in trained)
+    return f"Networks were trained with label smoothing {those}, and measured with {measured:g}: on another loss."
 
 
 def _missing(n: int) -> str:

@@ -103,6 +103,7 @@ def _about(
     out: Path, device: str, dtype: str,
 ) -> Provenance:  # fmt: skip
     """Where the result will come from, as far as that is known before it is computed."""
+    from landscape.task import smoothing_of
     from landscape.training.state import versions
 
     return Provenance(
@@ -118,6 +119,7 @@ def _about(
         versions=versions(),
         created=_now(),
         seconds=0.0,
+        smoothing=smoothing_of(problem.task),
     )
 
 

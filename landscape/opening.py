@@ -15,6 +15,8 @@ from landscape.checkpoint import Checkpoint
 from landscape.errors import DivergedError, InputError
 from landscape.problem import Problem
 from landscape.query import parse
+from landscape.task import smoothing_of
+from landscape.training.settings import trained_smoothing
 from landscape.vector import Layout, layout_of
 from landscape.weights import load_into, read_tensors, state_dict_of
 
@@ -65,15 +67,16 @@ def open_checkpoints(
 
 def _say_smoothing(found: Sequence[Checkpoint], problem: Problem, say: Callable[[str], None]) -> None:
     """Tell of networks that were trained on another loss than the one that is measured."""
-    measured = getattr(problem.task, "smoothing", 0.0)
-    trained = sorted({c.settings.get("label_smoothing") or measured for c in found}, key=float)
-    if trained != [measured]:
+    measured = smoothing_of(problem.task)
+    trained = trained_smoothing([c.settings for c in found])
+    if set(trained) <= {measured}:
+        return
+    told = f"trained with label smoothing {' and '.join(f'{value:g}' for value in trained)}, measured with {measured:g}"
+    if len(trained) == 1 and problem.spec:
         body, _, asked = problem.spec.partition("?")
-        other = dataclasses.replace(parse(asked, problem.spec), label_smoothing=trained[-1])
-        say(
-            f"trained with label smoothing {' and '.join(f'{value:g}' for value in trained)}, measured with "
-            f"{measured:g}: --problem '{body}{other}' measures the loss of the smoothed targets"
-        )
+        other = dataclasses.replace(parse(asked, problem.spec), label_smoothing=trained[0])
+        told += f": --problem '{body}{other}' measures the loss that was trained on"
+    say(told)
 
 
 _ONE = "compare checkpoints of one problem, or name the problem that fits all with --problem SPEC"

@@ -26,7 +26,7 @@ from landscape import datasets, models
 from landscape.errors import InputError, UsageError, nearest
 from landscape.query import Query, parse
 from landscape.split import Split
-from landscape.task import CrossEntropy, Task, smoothed
+from landscape.task import CrossEntropy, Task, smoothed, smoothing_of
 from landscape.tryout import try_out
 from landscape.types import Setting
 
@@ -116,7 +116,7 @@ def load(spec: str) -> Problem:
         known = [f"{d}{'' if d == 'digits' else ':DIR'}/resnet8" for d in datasets.CLASSES]
         raise UsageError(f"unknown problem '{spec}'", nearest(spec, known) + ", or your own FILE.py:NAME")
     directory = Path(directory_text).expanduser().resolve() if directory_text else None
-    return _built_in(data, directory, model, query)
+    return _built_in(data, directory, model, _beside(query, 0.0))
 
 
 def _built_in(data: str, directory: Path | None, model: str, query: Query) -> Problem:
@@ -131,7 +131,7 @@ def _built_in(data: str, directory: Path | None, model: str, query: Query) -> Pr
         model=lambda seed: models.build(model, shape, classes, seed),
         train=train,
         test=test,
-        task=CrossEntropy(query.label_smoothing),
+        task=CrossEntropy(query.label_smoothing or 0.0),
         crop=4 if data.startswith("cifar") else 0,
         defaults={**_DEFAULTS[data], **({} if model.startswith("mlp") else {"channels_last": True})},
         spec=f"{where}/{model}{query}",
@@ -169,10 +169,16 @@ def _from_file(path: Path, name: str, query: Query) -> Problem:
             f"'{name}' in {path} gave a {type(problem).__name__}, not a landscape.problem.Problem",
             "let it be a Problem, or a function without parameters that returns one",
         )
+    query = _beside(query, smoothing_of(problem.task))
     problem = _changed(problem, query, path.name)
     _run(path, lambda: problem.build(0))  # so that what a model's own code raises is said with its line
     try_out(problem, f"{path.name}:{name}")
     return replace(problem, spec=f"{path}:{name}{query}")
+
+
+def _beside(query: Query, own: float) -> Query:
+    """A query without what is a problem's own anyway, so that one problem has one spec."""
+    return replace(query, label_smoothing=None) if query.label_smoothing == own else query
 
 
 def _changed(problem: Problem, query: Query, name: str) -> Problem:
@@ -181,7 +187,7 @@ def _changed(problem: Problem, query: Query, name: str) -> Problem:
         raise UsageError(f"train_size={size}, but {name} has {len(problem.train)}", "ask for fewer examples")
     if size is not None:
         problem = replace(problem, train=problem.train.head(size))
-    if query.label_smoothing:
+    if query.label_smoothing is not None:
         problem = replace(problem, task=smoothed(problem.task, query.label_smoothing))
     return problem
 

@@ -14,16 +14,17 @@ class Query:
 
     Attributes:
         train_size: How many of the training examples are kept; None for all.
-        label_smoothing: Part of each target that is spread over all classes, in training and in every measurement.
+        label_smoothing: Part of each target that is spread over all classes, in training and in every measurement;
+            None for what the problem has of its own.
     """
 
     train_size: int | None = None
-    label_smoothing: float = 0.0
+    label_smoothing: float | None = None
 
     def __str__(self) -> str:
         """As it is written in a spec, '?' included; empty where nothing is changed."""
         asked = [] if self.train_size is None else [f"train_size={self.train_size}"]
-        asked += [f"label_smoothing={self.label_smoothing:.12g}"] if self.label_smoothing else []
+        asked += [] if self.label_smoothing is None else [f"label_smoothing={self.label_smoothing:.12g}"]
         return "?" + "&".join(asked) if asked else ""
 
 
@@ -62,11 +63,11 @@ def _part(value: str) -> float | None:
         number = float(value)
     except ValueError:
         return None
-    return number if math.isfinite(number) and 0 <= number < 1 else None
+    return number if math.isfinite(number) and 0 <= number <= 1 else None
 
 
 _READERS = {
     "train_size": (_count, "write ?train_size=N with N at least 1"),
-    "label_smoothing": (_part, "write ?label_smoothing=S with S from 0 to below 1"),
+    "label_smoothing": (_part, "write ?label_smoothing=S with S from 0 to 1"),
 }
 _FORMS = "train_size=N or ?label_smoothing=S, joined by & if both"

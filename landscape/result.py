@@ -52,6 +52,7 @@ class Provenance:
         versions: Versions of what computed it.
         created: Time of writing, ISO 8601, UTC.
         seconds: Wall time of the computation, in seconds.
+        smoothing: Label smoothing of the loss that was measured.
     """
 
     analysis: str
@@ -66,6 +67,7 @@ class Provenance:
     versions: dict[str, str]
     created: str
     seconds: float
+    smoothing: float = 0.0
 
 
 def arrays(result: object) -> dict[str, dataclasses.Field[Any]]:

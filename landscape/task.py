@@ -47,11 +47,16 @@ class CrossEntropy:
         return torch.where(output.isnan().any(1), torch.nan, wrong)
 
 
+def smoothing_of(task: Task) -> float:
+    """Label smoothing of a task's loss; 0 for other losses than cross-entropy."""
+    return task.smoothing if isinstance(task, CrossEntropy) else 0.0
+
+
 def smoothed(task: Task, smoothing: float) -> Task:
     """Spread part of each target over all classes.
 
     Args:
-        task: Cross-entropy.
+        task: Cross-entropy; any other with a smoothing of 0.
         smoothing: The part, in [0, 1].
 
     Returns:
@@ -60,8 +65,10 @@ def smoothed(task: Task, smoothing: float) -> Task:
     Raises:
         UsageError: If the task is not cross-entropy.
     """
+    if smoothing_of(task) == smoothing:
+        return task
     if not isinstance(task, CrossEntropy):
-        raise UsageError("label smoothing needs classification", "leave label smoothing out")
+        raise UsageError("label smoothing needs the toolkit's cross-entropy", "leave label smoothing out")
     return replace(task, smoothing=smoothing)
 
 

@@ -60,7 +60,7 @@ def check(result: object, code: int, *says: str) -> None:
         (["train", "digits/mlp", "--out", "no/such/x.pt"], 3, ["does not exist"]),
         (["train", "digits/mlp?train_size=9999", "--out", "x.pt"], 2, ["9999"]),
         (["train", "digits/mlp?size=9", "--out", "x.pt"], 2, ["train_size=N"]),
-        (["train", "digits/mlp?label_smoothing=1", "--out", "x.pt"], 2, ["S from 0 to below 1"]),
+        (["train", "digits/mlp?label_smoothing=1.5", "--out", "x.pt"], 2, ["S from 0 to 1"]),
         (["train", "digits/mlp?train_size=9&train_size=8", "--out", "x.pt"], 2, ["given twice"]),
         (["train", "mnist:nowhere/mlp", "--out", "x.pt"], 3, ["nowhere"]),
         (["train", "cifar10:empty/resnet8", "--out", "x.pt"], 3, ["data_batch_1.bin"]),

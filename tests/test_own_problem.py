@@ -121,8 +121,104 @@ def test_a_smoothed_loss_is_part_of_the_spec(run: Command, tmp_path: Path) -> No
 
 NOTE = (
     "trained with label smoothing 0.1, measured with 0: "
-    "--problem 'digits/mlp-64-32?train_size=100&label_smoothing=0.1' measures the loss of the smoothed targets"
+    "--problem 'digits/mlp-64-32?train_size=100&label_smoothing=0.1' measures the loss that was trained on"
 )
+PLAIN, SMOOTH = "digits/mlp?train_size=100", "digits/mlp?train_size=100&label_smoothing=0.2"
+
+
+@pytest.fixture(scope="module")
+def smoothings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Runs on the plain and on the smoothed loss, and one smoothed by a setting."""
+    place, run = tmp_path_factory.mktemp("smoothings"), Command()
+    for name, spec, more in (("plain", PLAIN, ()), ("spec", SMOOTH, ()), ("set", PLAIN, ("--label-smoothing", "0.2"))):
+        done = run("train", spec, *more, "--epochs", "2", "--save-at", "switch", "-q", "--out", place / f"{name}.pt")
+        assert done.exit_code == 0, done.output
+    return place
+
+
+@pytest.mark.parametrize(
+    ("names", "spec", "told"),
+    [
+        ("plain", PLAIN, None),
+        ("spec", SMOOTH, None),
+        ("set", SMOOTH, None),
+        ("spec", PLAIN, "trained with label smoothing 0.2, measured with 0: --problem '{}&label_smoothing=0.2' "),
+        ("plain", SMOOTH, "trained with label smoothing 0, measured with 0.2: --problem '{}&label_smoothing=0' "),
+        ("spec set", PLAIN, "trained with label smoothing 0.2, measured with 0: --problem '{}&label_smoothing=0.2' "),
+        ("plain spec", SMOOTH, "trained with label smoothing 0 and 0.2, measured with 0.2"),
+    ],
+)
+def test_networks_trained_on_another_loss_than_is_measured_are_told(
+    run: Command, smoothings: Path, tmp_path: Path, names: str, spec: str, told: str | None
+) -> None:
+    paths = [smoothings / f"{name}.pt" for name in names.split()]
+    done = run("evaluate", *paths, "--problem", spec, "--out", tmp_path / "e.h5")
+    assert done.exit_code == 0, done.output
+    where = "digits/mlp-64-32?train_size=100"
+    rest = "measures the loss that was trained on" if told and told.endswith(" ") else ""
+    notes = [line for line in done.stderr.splitlines() if "label smoothing" in line]
+    assert notes == ([f"note: {told.format(where)}{rest}"] if told else [])
+    assert run("report", tmp_path / "e.h5", "--out", tmp_path / "r.html").exit_code == 0
+    assert ("and measured with" in (tmp_path / "r.html").read_text()) == bool(told)
+
+
+def test_a_run_is_not_resumed_on_another_loss(run: Command, smoothings: Path, tmp_path: Path) -> None:
+    for name, wrong in (("spec", PLAIN), ("plain", SMOOTH), ("spec", SMOOTH.replace("0.2", "0.3"))):
+        for state in (f"{name}@3.pt", f"{name}.pt"):  # half done, and complete
+            out = tmp_path / f"{name}.pt"
+            out.write_bytes((smoothings / state).read_bytes())
+            done = run("train", wrong, "--out", out, "--resume")
+            assert done.exit_code == 2, done.output
+            assert "was trained on digits/mlp-64-32?train_size=100" in done.stderr
+            assert out.read_bytes() == (smoothings / state).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("stem", "spec", "more", "exact", "same", "told"),
+    [
+        ("spec", SMOOTH, (), True, "spec", ""),
+        ("set", PLAIN, (), True, "set", "the fork goes on with the label smoothing of set@3.pt, 0.2; the loss of "),
+        ("set", SMOOTH, (), True, "spec", ""),
+        ("spec", PLAIN, ("--label-smoothing", "0.2"), True, "set", ""),
+        ("plain", SMOOTH, (), False, "", "label_smoothing (0.0 → 0.2)"),
+        ("spec", PLAIN, ("--label-smoothing", "0"), False, "", "label_smoothing (0.2 → 0.0)"),
+        ("spec", PLAIN, (), True, "spec", "the fork goes on with the label smoothing of spec@3.pt, 0.2; the loss of "),
+    ],
+)
+def test_a_fork_is_exact_where_the_loss_is_the_same(
+    run: Command, smoothings: Path, tmp_path: Path, stem: str, spec: str, more: tuple[str, ...], exact: bool,
+    same: str, told: str,
+) -> None:  # fmt: skip
+    out = tmp_path / "fork.pt"
+    done = run("train", spec, "--fork", smoothings / f"{stem}@3.pt", *more, "--out", out)
+    assert done.exit_code == 0, done.output
+    found = checkpoints.load(out)
+    assert found.exact == exact
+    assert told in done.stderr if told else "fork" not in done.stderr
+    if same:
+        assert found.theta.equal(checkpoints.load(smoothings / f"{same}.pt").theta)
+
+
+def test_a_problem_s_own_smoothing_can_be_taken_off(tmp_path: Path, run: Command) -> None:
+    (tmp_path / "own.py").write_text(
+        "import dataclasses\nfrom landscape import problem as p\nfrom landscape.task import CrossEntropy\n"
+        "plain = p.load('digits/mlp?train_size=100')\nproblem = dataclasses.replace(plain, task=CrossEntropy(0.2))\n"
+    )
+    spec, one = f"{tmp_path}/own.py:problem", ("--epochs", "2", "-q", "--out")
+    assert problems.load(f"{spec}?label_smoothing=0.2").spec == spec
+    assert problems.load(f"{spec}?label_smoothing=0").spec == f"{spec}?label_smoothing=0"
+    none = ("--label-smoothing", "0")
+    runs = {"a": (spec,), "b": (f"{spec}?label_smoothing=0",), "c": (spec, *none), "d": (f"{tmp_path}/own.py:plain",)}
+    for name, words in runs.items():
+        assert run("train", *words, *one, tmp_path / f"{name}.pt").exit_code == 0
+    a, b, c, d = (checkpoints.load(tmp_path / f"{name}.pt") for name in "abcd")
+    assert [x.settings["label_smoothing"] for x in (a, b, c, d)] == [0.2, 0, 0, 0]
+    assert b.theta.equal(d.theta)
+    assert c.theta.equal(d.theta)
+    assert not a.theta.equal(d.theta)
+    refused = run("train", f"{tmp_path}/own.py:plain", "--out", tmp_path / "a.pt", "--resume")
+    assert refused.exit_code == 2
+    assert "was trained on own.py:problem, not on own.py:plain" in refused.stderr
 
 
 @pytest.mark.data

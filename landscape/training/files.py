@@ -14,9 +14,11 @@ from landscape.files import refuse_existing
 from landscape.interruption import signals
 from landscape.options import as_dict, differences
 from landscape.problem import Problem
+from landscape.task import smoothing_of
 from landscape.training.fork import relation
 from landscape.training.run import train
 from landscape.training.settings import Settings, complete, resolve
+from landscape.training.state import of_problem
 from landscape.types import Progress, Setting, quiet
 from landscape.vector import layout_of
 
@@ -75,10 +77,10 @@ def train_to_file(
     """
     problem = spec if isinstance(spec, Problem) else problems.load(spec)
     start = _start(order, say)
-    settings = resolve(problem.defaults if start is None else start.settings, wanted)
+    settings = _settings(start, problem, wanted)
     steps = settings.steps(len(problem.train))
     if start is not None:
-        _check_start(start, settings, problem, order, say)
+        _check_start(start, settings, problem, order, wanted.get("label_smoothing") is not None, say)
         if order.stop_at is not None and order.stop_at < start.step:
             raise UsageError(
                 f"--stop-at {order.stop_at} lies before step {start.step} of {start.name}.pt", "go further"
@@ -110,6 +112,15 @@ def train_to_file(
     return saved
 
 
+def _settings(start: Checkpoint | None, problem: Problem, wanted: Mapping[str, Setting]) -> Settings:
+    # over the settings of the run that is gone on with, or those that suit the problem, goes what was asked for;
+    # that a problem's loss is smoothed was asked for by naming that problem
+    if start is None:
+        return of_problem(resolve(problem.defaults, wanted), problem)
+    smoothing = smoothing_of(problem.task)
+    return of_problem(resolve(start.settings, {"label_smoothing": smoothing} if smoothing else {}, wanted), problem)
+
+
 def _start(order: Order, say: Callable[[str], None]) -> Checkpoint | None:
     if order.fork and order.resume:
         raise UsageError("--fork and --resume exclude each other", "to go on with a forked run, give --resume alone")
@@ -121,7 +132,7 @@ def _start(order: Order, say: Callable[[str], None]) -> Checkpoint | None:
 
 
 def _check_start(
-    start: Checkpoint, settings: Settings, problem: Problem, order: Order, say: Callable[[str], None]
+    start: Checkpoint, settings: Settings, problem: Problem, order: Order, asked: bool, say: Callable[[str], None]
 ) -> None:
     if not start.settings:
         raise InputError(f"{start.name}.pt does not say how it was made", "train the common steps with landscape train")
@@ -129,6 +140,9 @@ def _check_start(
     if other == "network" or start.data not in {"", problem.fingerprint()}:
         raise InputError(f"{start.name}.pt is of another {other} than {problem.spec}", "train both from one problem")
     if order.resume:
+        before, now = _short(start.problem), _short(problem.spec)
+        if before and now and before != now:
+            raise UsageError(f"{order.out} was trained on {before}, not on {now}", "resume with its own problem")
         changed = differences(complete(start.settings), as_dict(settings))
         if changed:
             raise UsageError(
@@ -143,8 +157,22 @@ def _check_start(
             f"{start.name}.pt is at step {start.step}: {parts[0]}",
             f"fork from step {settings.switch_step(len(problem.train))} or earlier: train with --save-at switch",
         )
+    if settings.label_smoothing != smoothing_of(problem.task) and not asked:
+        say(
+            f"the fork goes on with the label smoothing of {start.name}.pt, {settings.label_smoothing:g}; the loss of "
+            f"{_short(problem.spec) or 'this problem'} has {smoothing_of(problem.task):g}"
+        )
     if apart:
         say(f"the fork is not what an unforked run would give: {'; '.join(apart)}")
+
+
+def _short(spec: str) -> str:
+    """A spec without the directory of its data or file, which may have moved."""
+    body, mark, query = spec.partition("?")
+    kind, colon, rest = body.partition(":")
+    if kind.endswith(".py"):
+        return f"{Path(kind).name}{colon}{rest}{mark}{query}"
+    return f"{kind}/{rest.rpartition('/')[2]}{mark}{query}" if colon else spec
 
 
 def _steps_to_keep(order: Order, settings: Settings, problem: Problem, done: int) -> dict[int, Path]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,7 +75,9 @@ class Settings:
     sigma: float = option(0.01, "σ of smoothed-sgd at step 0: standard deviation for each weight", low=0.0)
     samples: int = option(1, "K of smoothed-sgd: Gaussian samples in a step", low=1)
     variant: str = option("code", "what is followed where paper and authors' code differ", choices=("code", "paper"))
-    label_smoothing: float = option(0.0, "part of each training target spread over all classes", low=0.0, high=1.0)
+    label_smoothing: float | None = option(
+        None, "part of each training target spread over all classes; the problem's", low=0.0, high=1.0, kind=float
+    )
     label_noise: float = option(0.0, "part of the training labels replaced by another class", low=0.0, high=1.0)
     cutout: int = option(0, "side in pixels of a square blanked in each training image", low=0)
     precision: str = option(
@@ -141,4 +143,16 @@ def resolve(*layers: Mapping[str, Setting]) -> Settings:
 
 def complete(values: Mapping[str, Setting]) -> dict[str, Setting]:
     """Stored settings with those that did not exist yet when they were stored, at their defaults."""
-    return as_dict(Settings()) | dict(values)
+    return as_dict(Settings(label_smoothing=0.0)) | dict(values)
+
+
+def trained_smoothing(settings: Sequence[Mapping[str, Setting]]) -> list[float]:
+    """Label smoothings that runs were trained with, ascending; those of which nothing is known are left out.
+
+    Args:
+        settings: Resolved settings of each run.
+
+    Returns:
+        Each one once.
+    """
+    return sorted({float(v) for v in (s.get("label_smoothing") for s in settings) if isinstance(v, int | float)})

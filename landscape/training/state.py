@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import platform
 from collections.abc import Callable, Collection
+from dataclasses import replace
 
 import torch
 from torch import nn
@@ -22,7 +23,7 @@ from landscape.options import as_dict
 from landscape.pooling import recalibrate
 from landscape.problem import Problem
 from landscape.split import Split, takes_channels_last
-from landscape.task import Task, smoothed
+from landscape.task import smoothed, smoothing_of
 from landscape.training.averaging import SWA, SWAD, Average
 from landscape.training.batches import Batches
 from landscape.training.fork import relation
@@ -64,14 +65,14 @@ class Run:
         self._fingerprint = problem.fingerprint()
         self._n = len(problem.train)
         self._problem = problem.to(device)
-        self._settings = settings
+        self._settings = settings = of_problem(settings, problem)
         self._device = device
         self._schedule = settings.schedule(self._n)
         self._flat = FlatModel(problem.build(settings.seed, device))
         self._batches = Batches(self._problem, settings)
         if settings.channels_last:
             _check_order(self._flat.model, self._problem.train)
-        task = _task(problem.task, settings)
+        task = smoothed(problem.task, settings.label_smoothing or 0.0)
         self._passes = Passes(self._flat, task, self._batches.size, settings.precision, settings.compile)
         self._stepper = Stepper(settings, self._n, self._passes, self._batches)
         self._per_epoch = self._batches.per_epoch
@@ -242,9 +243,11 @@ class Run:
         )
 
 
-def _task(task: Task, settings: Settings) -> Task:
-    """The task trained on: the problem's, its targets smoothed if asked."""
-    return smoothed(task, settings.label_smoothing) if settings.label_smoothing else task
+def of_problem(settings: Settings, problem: Problem) -> Settings:
+    """Settings with what is the problem's where they leave it open: its label smoothing."""
+    if settings.label_smoothing is not None:
+        return settings
+    return replace(settings, label_smoothing=smoothing_of(problem.task))
 
 
 def versions() -> dict[str, str]:
