@@ -19,7 +19,7 @@ from landscape.options import option
 from landscape.result import Array, quantity
 from landscape.training.methods import labels
 from landscape.types import Progress, Work, quiet
-from landscape.wording import bounded, number, spread
+from landscape.wording import bounded, curvature, nats, number, spread
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -225,7 +225,8 @@ def words(*results: Ridge) -> tuple[str, str]:
         answer = f"Sharpest at {names[sharp]}: no ridge between them"
     else:
         answer = f"A ridge between them in {int(ridge.sum())} of {len(over)} seeds"
-    detail = f"λ₁ in nats/θ²: {names[0]} {spread(ends[:, 0])}, {names[1]} {spread(ends[:, 1])}, largest {spread(top)}"
+    told = f"{names[0]} {spread(ends[:, 0])}, {names[1]} {spread(ends[:, 1])}, largest {spread(top)}"
+    detail = f"λ₁ in {curvature(results[0])}: {told}"
     return answer, detail if all(r.converged.all() for r in results) else f"{detail}. Some searches did not converge"
 
 
@@ -277,7 +278,7 @@ def figure(*results: Ridge) -> Figure:
             x=place, y=1.0, yref="paper", yanchor="bottom", text=plain(end), showarrow=False, xanchor=side
         )
     positive = all(float(r.eigenvalue.min()) > 0 for r in results)
-    titles = ("eigenvalue (nats/θ²)", "loss (nats)")
+    titles = (f"eigenvalue ({curvature(results[0])})", f"loss{nats(results[0], ' ({})')}")
     layout(drawn, ("", "α"), titles, log="y" if positive else "", height=520, hover="x unified")
     drawn.update_yaxes(type="linear", nticks=5, row=2, col=1)
     return drawn
@@ -295,7 +296,7 @@ def table(*results: Ridge) -> Table:
         for k in range(r.eigenvalue.shape[1])
     ]  # fmt: skip
     columns = (
-        "run", "α", "index", "eigenvalue (nats/θ²)", "from", "to", "smallest (nats/θ²)", "train loss (nats)",
-        "products", "converged",
+        "run", "α", "index", f"eigenvalue ({curvature(results[0])})", "from", "to",
+        f"smallest ({curvature(results[0])})", f"train loss{nats(results[0], ' ({})')}", "products", "converged",
     )  # fmt: skip
     return Table("Eigenvalues along the line", columns, tuple(rows))

@@ -144,6 +144,7 @@ def compute(
     return Asymmetry(
         names=tuple(c.name for c in checkpoints[:2]),
         methods=tuple(c.method for c in checkpoints[:2]),
+        classifies=problem.classifies,
         directions=tuple(name if len(rules) == 1 else f"{name} ({rule})" for name, rule, _ in lines),
         rules=tuple(rule for _, rule, _ in lines),
         batchnorm=options.batchnorm if surface.has_batchnorm else "none",

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from landscape.profile import Profile
-from landscape.result import Array, arrays
+from landscape.result import Array, arrays, unit_of
 from landscape.theorem import FAILS, HOLDS, VERDICTS
 from landscape.training.methods import labels
 from landscape.valley import OK, STATUS
-from landscape.wording import number, spread
+from landscape.wording import nats, number, spread
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -67,14 +67,14 @@ def _shift_words(results: Sequence[Shift]) -> str:
     if not known:
         return "test loss and training loss have no common place within reach: the shift is not known"
     least, largest = min(float(r.gap_low) for r in known), max(float(r.gap_high) for r in known)
-    gaps = f"{spread([float(r.gap) for r in known])} nats"
+    gaps = f"{spread([float(r.gap) for r in known], nats(known[0]))}"
     gaps += f" ({number(least)} to {number(largest)} given the error between points)"
     return f"test loss fits best when shifted by {spread([float(r.shift) for r in known])}, leaving a gap of {gaps}"
 
 
 def _bound_words(results: Sequence[Shift]) -> str:
     """The bound of theorem 3.3.3 beside the measured gain, and how many assumptions hold."""
-    gain = f"measured gain in test loss {spread([float(r.gain) for r in results])} nats"
+    gain = f"measured gain in test loss {spread([float(r.gain) for r in results], nats(results[0]))}"
     bounds = [float(r.bound) for r in results if not math.isnan(float(r.bound))]
     least = [float(r.bound_low) for r in results if not math.isnan(float(r.bound_low))]
     claimed = [bool((r.holds == HOLDS).sum() >= len(r.holds) - 1) for r in results]
@@ -84,13 +84,14 @@ def _bound_words(results: Sequence[Shift]) -> str:
         return f"Theorem 3.3.3 gives no bound ({count}); {gain}"
     may = "promises" if all(claimed) else "would promise"
     sure = f", {spread(least)} with all errors against it" if least else ""
-    return f"Theorem 3.3.3 {may} {spread(bounds)} nats or more{sure} ({count}); {gain}"
+    return f"Theorem 3.3.3 {may} {spread(bounds, nats(first))} or more{sure} ({count}); {gain}"
 
 
 def listing(result: Shift) -> list[str]:
     """Each assumption with its status and number."""
     return [
-        f"{VERDICTS[int(verdict)]}: {text}" + ("" if math.isnan(value) else f" {number(float(value))}")
+        f"{VERDICTS[int(verdict)]}: {text.removesuffix(' (θ)') if math.isnan(value) else text}"
+        + ("" if math.isnan(value) else f" {number(float(value))}")
         for text, verdict, value in zip(result.assumptions, result.holds, result.number, strict=True)
     ]
 
@@ -135,7 +136,8 @@ def figure(*results: Shift) -> Figure:
             )
         if run == 0 and not math.isnan(float(r.line_minimum)):
             drawn.add_vline(x=float(r.line_minimum), line={"color": NEUTRAL, "dash": "dash", "width": 1}, row=1, col=1)
-    layout(drawn, ("ℓ − ℓ₀ (units of θ)", "δ (units of θ)"), ("above minimum (nats)", "shift gap ξ (nats)"), height=620)
+    unit = nats(results[0], " ({})")
+    layout(drawn, ("ℓ − ℓ₀ (units of θ)", "δ (units of θ)"), (f"above minimum{unit}", f"shift gap ξ{unit}"), height=620)
     return drawn
 
 
@@ -172,12 +174,13 @@ def table(*results: Shift) -> Table:
     """Every number of every run, and every assumption."""
     from landscape.report import Table
 
-    units = {name: field.metadata for name, field in arrays(results[0]).items() if not field.metadata["dims"]}
+    fields = {name: field.metadata for name, field in arrays(results[0]).items()}
+    texts = {name: about["text"] for name, about in fields.items() if not about["dims"]}
     rows: list[tuple[str | float | int, ...]] = []
     for run, r in enumerate(results, 1):
         rows += [
-            (run, about["text"], float(getattr(r, name)), "" if about["unit"] == "1" else about["unit"])
-            for name, about in units.items()
+            (run, text, float(getattr(r, name)), "" if unit_of(r, name) == "1" else unit_of(r, name))
+            for name, text in texts.items()
         ]
         rows += [
             (run, text, float(value), VERDICTS[int(verdict)])

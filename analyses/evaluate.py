@@ -16,7 +16,7 @@ from landscape.options import option
 from landscape.result import SPLITS, Array, quantity
 from landscape.training.methods import labels
 from landscape.types import Progress, Work, quiet
-from landscape.wording import percent, points, seeds, spread
+from landscape.wording import nats, percent, points, seeds, spread
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -57,6 +57,8 @@ class Evaluation:
         stored_error: Error likewise.
         only_wrong: Test examples that the first checkpoint gets wrong and the other right, shape (checkpoints,
             checkpoints): the counts of McNemar's test; NaN for regressions.
+        apart_error: Standard error of the difference of two test errors, from the differences of the same examples,
+            shape (checkpoints, checkpoints); NaN of a single example.
         norm: ‖θ‖₂, shape (checkpoints,).
         parameters: D, for each checkpoint.
         step: Steps made, shape (checkpoints,).
@@ -85,6 +87,7 @@ class Evaluation:
     stored_loss: Array = quantity("nats", "mean loss, stored statistics", "checkpoint", "split")
     stored_error: Array = quantity("1", "mean error, stored statistics", "checkpoint", "split")
     only_wrong: Array = quantity("examples", "test examples that the first alone gets wrong", "checkpoint", "other")
+    apart_error: Array = quantity("1", "standard error of the difference of test errors", "checkpoint", "other")
     norm: Array = quantity("theta", "norm of theta", "checkpoint")
     parameters: Array = quantity("1", "number of parameters", "checkpoint")
     step: Array = quantity("1", "optimizer steps made", "checkpoint")
@@ -154,6 +157,7 @@ def compute(
         stored_loss=values[1, 0],
         stored_error=values[1, 1],
         only_wrong=_only_wrong(torch.stack(wrong), surface.classifies),
+        apart_error=_apart_error(torch.stack(wrong)),
         norm=np.array([float(torch.linalg.vector_norm(c.theta.double())) for c in checkpoints]),
         parameters=np.array([c.layout.size for c in checkpoints]),
         step=np.array([c.step for c in checkpoints]),
@@ -166,6 +170,15 @@ def _only_wrong(wrong: Tensor, classifies: bool) -> Array:
     """How many examples each gets wrong that another gets right, from errors of 0 or 1, shape (checkpoints, N)."""
     counts: Array = (wrong @ (1 - wrong).T).cpu().numpy()
     return counts if classifies else np.full_like(counts, np.nan)
+
+
+def _apart_error(errors: Tensor) -> Array:
+    """Standard errors of differences of means over the same examples, from errors of shape (checkpoints, N)."""
+    n = errors.shape[1]
+    if n < 2:
+        return np.full((len(errors), len(errors)), np.nan)
+    found: Array = np.stack([(errors - one).std(1).cpu().numpy() for one in errors]) / np.sqrt(n)
+    return found
 
 
 def _curves(checkpoint: Checkpoint, n: int) -> dict[str, Array]:
@@ -259,7 +272,9 @@ def figure(*results: Evaluation) -> Figure:
             if row <= rows and any(np.isfinite(curve).any() for curve in curves):
                 _draw(drawn, row, i, results, list(zip(epochs, curves, strict=True)))
         _draw(drawn, 2, i, results, [(r.evaluated[i], r.test_error[i]) for r in results])
-    titles = ("training loss (nats)", "test error", "‖g‖ (nats/θ)", "ρ / ‖θ‖")[:rows]
+    known = results[0]
+    error = "test error" if known.classifies else "test loss"
+    titles = (f"training loss{nats(known, ' ({})')}", error, f"‖g‖{nats(known, ' ({}/θ)')}", "ρ / ‖θ‖")[:rows]
     layout(drawn, (*("",) * (rows - 1), "epochs"), titles, log=("y", "y3"), height=200 * rows + 60)
     drawn.update_yaxes(type="linear", rangemode="tozero", tickformat=".0%", row=2, col=1)
     drawn.update_traces(mode="lines+markers", marker={"size": 4}, selector={"yaxis": "y4"})  # SAM in some epochs alone
@@ -285,7 +300,8 @@ def table(*results: Evaluation) -> Table:
     """One row for each checkpoint."""
     from landscape.report import Table
 
-    about = ("run", "checkpoint", "method", "state", "train loss (nats)", "test loss (nats)", "train error (%)")
+    unit = nats(results[0], " ({})")
+    about = ("run", "checkpoint", "method", "state", f"train loss{unit}", f"test loss{unit}", "train error (%)")
     columns = (*about, "test error (%)", "stored statistics (%)", "‖θ‖", "steps", "cost (SGD = 1)")
     rows = [
         (run, r.names[i], r.methods[i], r.states[i], float(r.loss[i, 0]), float(r.loss[i, 1]),
@@ -310,6 +326,7 @@ def overview(*results: Evaluation) -> Table:
          100 * float(error[:, i, 0].mean()), percent(error[:, i, 1]), int(first.step[i]), float(first.cost[i]))
         for i, name in enumerate(labels(first.names, first.methods))
     ]  # fmt: skip
-    columns = ("checkpoint", "runs", "train loss (nats)", "test loss (nats)", "train error (%)", "test error (range)")
+    unit = nats(first, " ({})")
+    columns = ("checkpoint", "runs", f"train loss{unit}", f"test loss{unit}", "train error (%)", "test error (range)")
     note = f"Networks of {int(first.parameters[0]):,} parameters; BatchNorm statistics recomputed on training data."
     return Table("Checkpoints", (*columns, "steps", "cost (SGD = 1)"), tuple(rows), note)

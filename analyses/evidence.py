@@ -15,7 +15,7 @@ import numpy as np
 from landscape.asymmetric import FLOOR
 from landscape.result import Array
 from landscape.training.methods import labels
-from landscape.wording import number, spread
+from landscape.wording import nats, number, spread
 
 if TYPE_CHECKING:
     from landscape.asymmetry import Asymmetry
@@ -145,7 +145,7 @@ def no_valley(r: Asymmetry) -> Leaves | None:
         wall = float(rise[(offset * place >= 0) & (np.abs(offset) <= abs(place))].max(initial=0.0))
         if wall - height > least:
             where = "between the two" if len(r.names) > 1 else "on the way to the minimum"
-            return Leaves(True, f"{where} the loss rises to {number(wall)} nats above the minimum")
+            return Leaves(True, f"{where} the loss rises to {number(wall)}{nats(r, ' {}')} above the minimum")
     falls = _falls(r, least)
     if not falls.size:
         return None
@@ -179,7 +179,7 @@ def before_minimum(results: Sequence[Asymmetry]) -> str:
 def _beyond(r: Asymmetry, place: float, wall: float, least: float) -> Leaves:
     """What it means that the other checkpoint is farther from the minimum than r, where the loss is a wall's."""
     other, radius = labels(r.names, r.methods)[1], number(float(r.radius[0]))
-    at = f"at {number(place)}, {number(float(r.height[1]))} nats above the minimum"
+    at = f"at {number(place)}, {number(float(r.height[1]))}{nats(r, ' {}')} above the minimum"
     if wall - r.height[1] > least:
         return Leaves(True, f"{other} lies {at}, beyond the wall of {number(wall)} at r = {radius}")
     return Leaves(False, f"{other} lies {at}, beyond r = {radius} (a larger --rise or --radius reaches it)")

@@ -8,11 +8,10 @@ from itertools import combinations
 import numpy as np
 
 from landscape.result import Array
-from landscape.rise import Rise, is_lost
-from landscape.wording import number, seeds, spread
+from landscape.rise import EQUAL, Rise, is_lost
+from landscape.wording import nats, number, seeds, spread
 
 EXPLAINED = (0.45, 1.1)  # of ρ‖∇L‖ + ½ρ²λ₁: a convex quadratic reaches half of it at least, and all of it at most
-CLEAR = 1.05  # factors below are about equal: climbs from other starts differ by as much
 LEVEL = 1.96  # standard errors: 5 %, two-sided
 REMEDY = "use --dtype float64 or larger radii"
 
@@ -36,9 +35,9 @@ def words(*results: Rise) -> tuple[str, str]:
     place = int(min(usable, key=lambda k: (abs(int(k) - len(first.radius) // 2), -k)))
     at, rho = worst[:, :, place], f"{first.radius[place]:g}"
     told = "; ".join(f"{first.labels[i]} {spread(at[:, i])}" for i in np.argsort(at.mean(0), kind="stable"))
-    detail = [f"Largest rise found at ρ = {rho}, in nats: {told}", _explained(results, usable)]
+    detail = [f"Largest rise found at ρ = {rho}{nats(first, ', in {}')}: {told}", _explained(results, usable)]
     if own == 1:
-        answer = f"Within ρ = {rho} the loss rises by {spread(at[:, 0], 'nats')} or more{seeds(len(results))}"
+        answer = f"Within ρ = {rho} the loss rises by {spread(at[:, 0], nats(first))} or more{seeds(len(results))}"
     else:
         flat, sharp = np.argsort(at.mean(0), kind="stable")[[0, -1]].tolist()
         pair = worst[:, [flat, sharp]][:, :, usable]
@@ -64,7 +63,7 @@ def _flatter(names: tuple[str, str], pair: Array, radius: Array, place: int) -> 
         The answer, one sentence.
     """
     mean, at, rho = pair.mean(0), pair[:, :, place], f"{radius[place]:g}"
-    clear = [k for k in range(len(radius)) if mean[:, k].max() > CLEAR * mean[:, k].min()]
+    clear = [k for k in range(len(radius)) if mean[:, k].max() > EQUAL * mean[:, k].min()]
     groups = [[k for k in clear if mean[i, k] == mean[:, k].min()] for i in (0, 1)]
     both = " and ".join(names)
     if not clear and not at.any():
@@ -134,14 +133,14 @@ def _over(a: Array, b: Array) -> Array:
 
 def _ordered(results: Sequence[Rise]) -> str:
     """Which forms order how many pairs of checkpoints as their test errors; ties and lost rises take no part."""
-    classifies = results[0].classifies
+    if not results[0].classifies:
+        return "Whether any form orders the test losses of a regression is not tested"
     counts: dict[str, tuple[int, int]] = {}
     pairs = [told_apart(r) for r in results]
     if not any(pairs):
-        what = "errors are not told apart" if classifies else "losses are equal"
-        return f"Test {what}: there is no order to explain"
+        return "Test errors are not told apart: there is no order to explain"
     for r, apart in zip(results, pairs, strict=True):
-        target = (r.error if r.classifies else r.loss)[:, 1]
+        target = r.error[:, 1]
         for name, form in r.forms.items():
             lost = r.blurred.get(name, np.zeros(len(form), bool))
             clear = [(i, j) for i, j in apart if form[i] != form[j] and not (lost[i] or lost[j])]
@@ -155,11 +154,11 @@ def _ordered(results: Sequence[Rise]) -> str:
     if not ranked:
         return "No form tells the pairs apart whose test errors differ"
     told = [f"{n} of {of} by {'every form' if len(groups) == 1 else ', '.join(groups[n, of])}" for n, of in ranked]
-    return f"Pairs whose test {'errors' if classifies else 'losses'} are ordered right: {'; '.join(told)}"
+    return f"Pairs whose test errors are ordered right: {'; '.join(told)}"
 
 
 def told_apart(r: Rise) -> list[tuple[int, int]]:
-    """Pairs of checkpoints whose test errors differ by more than chance, of a regression those whose losses differ.
+    """Pairs of checkpoints whose test errors differ by more than chance; none of a regression.
 
     Two errors p, q of n examples each differ where |p − q| > 1.96 √(p(1 − p)/n + q(1 − q)/n), the standard error of two
     independent samples. Both are of the same examples, on which networks mostly err alike: that only makes the
@@ -173,7 +172,7 @@ def told_apart(r: Rise) -> list[tuple[int, int]]:
     """
     pairs = list(combinations(range(r.own), 2))
     if not r.classifies:
-        return [(i, j) for i, j in pairs if r.loss[i, 1] != r.loss[j, 1]]
+        return []
     p = r.error[:, 1]
     variance = p * (1 - p) / r.test_examples
     return [(i, j) for i, j in pairs if abs(p[i] - p[j]) > LEVEL * np.sqrt(variance[i] + variance[j])]
@@ -248,7 +247,7 @@ def _gaps(r: Rise) -> list[str]:
     for i, name in enumerate(r.labels[: r.own]):
         loss = number(float(r.loss[i, 1] - r.loss[i, 0]))
         error = f", error {100 * (r.error[i, 1] - r.error[i, 0]):+.2f} points" if r.classifies else ""
-        told.append(f"{name} generalization gap: loss {loss} nats{error}")
+        told.append(f"{name} generalization gap: loss {loss}{nats(r, ' {}')}{error}")
     return told
 
 

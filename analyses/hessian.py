@@ -16,10 +16,11 @@ import numpy as np
 
 from landscape.matrix import Matrix, reproducible
 from landscape.options import option
+from landscape.rise import EQUAL
 from landscape.sharpness import Sharpness
 from landscape.training.methods import labels
 from landscape.types import Progress, Work, quiet
-from landscape.wording import bounded, plural, seeds, spread
+from landscape.wording import bounded, curvature, plural, seeds, spread
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -145,20 +146,28 @@ def words(*results: Sharpness) -> tuple[str, str]:
     names = labels(results[0].names, results[0].methods)
     top = np.array([r.eigenvalue[:, 0] for r in results])  # (S, M)
     mean = top.mean(0)
-    detail = "λ₁ in nats/θ²: " + "; ".join(f"{names[i]} {spread(top[:, i])}" for i in np.argsort(mean, kind="stable"))
+    detail = f"λ₁ in {curvature(results[0])}: " + "; ".join(
+        f"{names[i]} {spread(top[:, i])}" for i in np.argsort(mean, kind="stable")
+    )
     if len(results) == 1:
         order = np.argsort(mean, kind="stable")
-        detail = "λ₁ in nats/θ²: " + "; ".join(f"{names[i]} {_interval(results[0], i, 0)}" for i in order)
+        detail = f"λ₁ in {curvature(results[0])}: " + "; ".join(
+            f"{names[i]} {_interval(results[0], i, 0)}" for i in order
+        )
     if not all(bool(r.converged.all()) for r in results):
         detail += ". Some searches did not converge: see the table"
     if len(names) == 1:
-        return f"Largest eigenvalue {spread(top[:, 0], 'nats/θ²')}{seeds(len(results))}", detail
+        return f"Largest eigenvalue {spread(top[:, 0], curvature(results[0]))}{seeds(len(results))}", detail
     flat, sharp = int(np.argmin(mean)), int(np.argmax(mean))
     factor = top[:, sharp] / top[:, flat]
     always = int((factor > 1).sum())
     sure = "" if len(factor) == 1 else f" in {always} of {len(factor)} seeds"
     if not any(r.interval_high[flat, 0] < r.interval_low[sharp, 0] for r in results):
         return f"{' and '.join(names)} are not told apart: the intervals of λ₁ overlap", detail
+    if mean[flat] <= 0:
+        return f"{names[flat]} has the smaller λ₁: the loss there rises in no direction by curvature", detail
+    if factor.mean() < EQUAL:
+        return f"{' and '.join(names)} are about equally flat in λ₁: a factor of {spread(factor)}", detail
     return f"{names[flat]} is {spread(factor)} times flatter than {names[sharp]}{sure}", detail
 
 
@@ -216,7 +225,7 @@ def figure(*results: Sharpness) -> Figure:
                 hovertemplate="λ%{customdata}: %{y:.5g} ± %{error_y.array:.1g}", customdata=np.arange(1, k + 1),
             )  # fmt: skip
     positive = all(float(r.eigenvalue.min()) > 0 for r in results)
-    layout(drawn, "index", "eigenvalue (nats/θ²)", log="y" if positive else "")
+    layout(drawn, "index", f"eigenvalue ({curvature(results[0])})", log="y" if positive else "")
     drawn.update_xaxes(dtick=1)
     return drawn
 
@@ -226,7 +235,7 @@ def table(*results: Sharpness) -> Table:
     from landscape.report import Table
 
     columns = (
-        "run", "checkpoint", "index", "eigenvalue (nats/θ²)", "from", "to", "± by the gap, estimate",
+        "run", "checkpoint", "index", f"eigenvalue ({curvature(results[0])})", "from", "to", "± by the gap, estimate",
         "± sampling, s.e.", "+ wd", "|cos| gradient", "|cos| other", "products", "converged",
     )  # fmt: skip
     rows: list[tuple[str | float | int | None, ...]] = []

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from landscape.plane import Plane
-from landscape.wording import number, percent, seeds, spread
+from landscape.wording import nats, number, percent, seeds, spread
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -121,8 +121,9 @@ def table(*results: Plane) -> Table:
     from landscape.report import Table
     from landscape.sheet import STATUS
 
+    unit = nats(results[0], " ({})")
     columns = (
-        "run", "point", "x (θ)", "y (θ)", "off the plane (θ)", "train loss (nats)", "test loss (nats)", "train error",
+        "run", "point", "x (θ)", "y (θ)", "off the plane (θ)", f"train loss{unit}", f"test loss{unit}", "train error",
         "test error", "status",
     )  # fmt: skip
     rows: list[tuple[str | float | int | None, ...]] = []

@@ -23,7 +23,7 @@ from landscape.result import Array
 from landscape.rise import Rise
 from landscape.search import Rules
 from landscape.types import Progress, Work, quiet
-from landscape.wording import number, plural
+from landscape.wording import nats, number, plural
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -153,8 +153,9 @@ def figure(*results: Rise) -> Figure:
     for i in range(len(results[0].names)):
         _draw_radii(drawn, results, i)
         _draw_forms(drawn, results, i)
-    titles = ("radius ρ in theta", "rise at the middle radius (nats)")
-    layout(drawn, titles, ("largest rise found (nats)", ""), log="xy", height=800)
+    unit = nats(results[0], " ({})")
+    titles = ("radius ρ in theta", f"rise at the middle radius{unit}")
+    layout(drawn, titles, (f"largest rise found{unit}", ""), log="xy", height=800)
     radius, forms = results[0].radius, list(results[0].forms)
     drawn.update_xaxes(tickvals=radius, ticktext=[f"{rho:g}" for rho in radius], minor=None, row=1, col=1)
     drawn.update_yaxes(
@@ -208,9 +209,9 @@ def table(*results: Rise) -> Table:
     from landscape.report import Table
 
     columns = (
-        "run", "checkpoint", "ball", "radius", "largest rise (nats)", "± rounding", "lowest climb", "best start",
-        "gap (part)", "‖ε‖/ρ", "to first order", "½ρ²λ₁", "average", "± s.e.", "m-sharpness", "± sampling, s.e.",
-        "bound on the error",
+        "run", "checkpoint", "ball", "radius", f"largest rise{nats(results[0], ' ({})')}", "± rounding",
+        "lowest climb", "best start", "gap (part)", "‖ε‖/ρ", "to first order", "½ρ²λ₁", "average", "± s.e.",
+        "m-sharpness", "± sampling, s.e.", "bound on the error",
     )  # fmt: skip
     rows: list[tuple[str | float | int | None, ...]] = []
     for run, r in enumerate(results, 1):

@@ -147,6 +147,7 @@ def compute(
         names=(here.name, there.name),
         methods=(here.method, there.method),
         batchnorm=rule,
+        classifies=problem.classifies,
         assumptions=ASSUMPTIONS,
         **{name: np.array(value) for name, value in values.items()},
         holds=np.array([verdict for verdict, _ in told]),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from analyses.evidence import (
+    LEVEL,
     before_minimum,
     clear,
     contradicting,
@@ -70,6 +71,9 @@ def _answer(results: Sequence[Asymmetry], null: Array) -> str:
         return f"No single valley {where}{part}: {why[0].why}, log ratio {spread(ratios)}"
     if not null.size:
         return f"Log ratio {spread(ratios)} {where}, compared with no random direction"
+    if 1 / (1 + len(null)) > LEVEL:
+        told = f"log ratio {spread(ratios)}, and {len(null)} random directions are too few to compare it with"
+        return f"No side of {names[0]}'s valley is named {where}: {told}"
     if not clear(ratios, errors, null):
         return f"No clear side of {names[0]}'s valley {where}: log ratio {spread(ratios)}"
     if against:

@@ -19,7 +19,7 @@ from landscape.options import option
 from landscape.result import Array, quantity
 from landscape.training.methods import labels
 from landscape.types import Progress, Work, quiet
-from landscape.wording import number, plural, seeds, spread
+from landscape.wording import curvature, number, plural, seeds, spread
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -248,11 +248,12 @@ def words(*results: Spectrum) -> tuple[str, str]:
     flat = np.mean([parts(r)[:, 1] for r in results])
     error = flat_error(*results)
     sure = "" if np.isnan(error) else f" ± {100 * error:.1f}"
-    answer = f"{100 * flat:.1f}{sure} % of the {first.size} directions are flat to within {number(first.sigma)} nats/θ²"
+    sigma = f"{number(first.sigma)} {curvature(first)}"
+    answer = f"{100 * flat:.1f}{sure} % of the {first.size} directions are flat to within {sigma}"
     if len(names) > 1:
         factor = number(float(traces.mean(0)[order[-1]] / traces.mean(0)[order[0]]))
         answer = f"{names[order[0]]}'s trace is the smallest, {factor} times below {names[order[-1]]}'s; {answer}"
-    detail = f"Trace in nats/θ²{seeds(len(results))}: {'; '.join(told)}"
+    detail = f"Trace in {curvature(first)}{seeds(len(results))}: {'; '.join(told)}"
     if len(results) == 1:
         decay = first.size * float(np.nanmax(first.weight_decay, initial=0))
         detail += " (± one standard error)" + (f"; weight decay would add {number(decay)}" if decay else "")
@@ -285,7 +286,8 @@ def figure(*results: Spectrum) -> Figure:
                 x=r.place[i], y=np.where(r.density[i] < floor, np.nan, r.density[i]), mode="lines", name=plain(name),
                 legendgroup=name, showlegend=run == 0, line=style.line(2 if len(results) == 1 else 1.2),
             )  # fmt: skip
-    layout(drawn, "eigenvalue (nats/θ²)", "density (θ²/nats)", log="y")
+    density = "density (θ²/nats)" if first.classifies else "density (θ²)"
+    layout(drawn, f"eigenvalue ({curvature(first)})", density, log="y")
     drawn.update_yaxes(range=[np.log10(floor), np.log10(2 * max(float(r.density.max()) for r in results))])
     return drawn
 
@@ -309,8 +311,8 @@ def table(*results: Spectrum) -> Table:
     from landscape.report import Table
 
     columns = (
-        "run", "checkpoint", "trace (nats/θ²)", "± s.e.", "trace + wd", "mean eigenvalue", "below −σ", "within σ of 0",
-        "above σ", "products",
+        "run", "checkpoint", f"trace ({curvature(results[0])})", "± s.e.", "trace + wd", "mean eigenvalue",
+        "below −σ", "within σ of 0", "above σ", "products",
     )  # fmt: skip
     rows = []
     for run, r in enumerate(results, 1):
@@ -320,5 +322,5 @@ def table(*results: Spectrum) -> Table:
             cells = (value, float(r.trace_error[i]), shifted, value / r.size)
             rows.append((run, name, *cells, *(float(part) for part in divided), int(r.products[i])))
     first = results[0]
-    note = f"D = {first.size}, σ = {first.sigma:.3g} nats/θ², {plural(first.examples, 'example')}"
+    note = f"D = {first.size}, σ = {first.sigma:.3g} {curvature(first)}, {plural(first.examples, 'example')}"
     return Table("Trace and parts of the spectrum", columns, tuple(rows), f"{note}; parts of all eigenvalues")

@@ -11,7 +11,7 @@ from analyses.evidence import extremity, flat_side, held_out_falls, null_of
 from landscape.result import Array
 from landscape.training.methods import labels
 from landscape.valley import OK, STATUS
-from landscape.wording import number
+from landscape.wording import nats, number
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -48,7 +48,7 @@ def figure(*results: Asymmetry) -> Figure:
     unit = "θ" if first.metric == "euclidean" else f"{first.metric} norms"
     layout(
         drawn, (f"ℓ − ℓ₀ (units of {unit})", "log rise ratio", "ζ / radius, in the cells the largest c"),
-        ("rise of the loss (nats)", "", "radius / r"), height=820,
+        (f"rise of the loss{nats(first, ' ({})')}", "", "radius / r"), height=820,
     )  # fmt: skip
     drawn.add_vline(x=0, line={"color": NEUTRAL, "dash": "dot", "width": 1}, row=1, col=1)
     drawn.add_vline(x=0, line={"color": NEUTRAL, "dash": "dot", "width": 1}, row=2, col=1)

@@ -18,6 +18,7 @@ from analyses.connected import HIGH, has_hole, is_barrier, uncertain, within_sam
 from analyses.evidence import (
     CLEAR,
     LEVEL,
+    SURE,
     before_minimum,
     chance,
     clear,
@@ -29,7 +30,7 @@ from analyses.evidence import (
 )
 from analyses.pairs import strangers
 from landscape.report import Finding
-from landscape.rise import is_lost
+from landscape.rise import EQUAL, is_lost
 from landscape.statistics.counts import mcnemar
 from landscape.training.methods import labels
 from landscape.valley import OK, STATUS
@@ -76,7 +77,7 @@ def verdict(found: Mapping[str, Any]) -> Finding:
     remarks = {name: remark for name, remark in made.items() if remark}
     sentences = [remark.text for remark in remarks.values()]
     if "hessian" in remarks and "evaluate" in remarks:
-        sentences.append(explained(remarks["hessian"], remarks["evaluate"]))
+        sentences.append(explained(remarks["hessian"], remarks["evaluate"], found["evaluate"].classifies))
     sure = [remark.sure for remark in remarks.values()]
     unsettled = [text for remark in remarks.values() for text in remark.open]
     unsettled.append("runs from other seeds: this is one pair")
@@ -164,6 +165,11 @@ def sharper(r: Any, rises: Any | None = None) -> Remark:
             return Remark(text, f"the intervals of λ₁ lie apart{agree}", against, -1 if flat else 1)
         least, most = low[1 - flat] / high[flat], high[1 - flat] / low[flat]
         factor = float(value[1 - flat] / value[flat])
+        if factor < EQUAL:
+            told = (
+                f"their λ₁ differ by a factor of {number(factor)}, in [{number(float(least))}, {number(float(most))}]"
+            )
+            return Remark(f"{a} and {b} are about equally flat in λ₁", told)
         return Remark(
             f"{(a, b)[flat]} is {number(factor)} times flatter in λ₁ than {(a, b)[1 - flat]}",
             f"the intervals of λ₁ lie apart, ratio in [{number(float(least))}, {number(float(most))}]{agree}",
@@ -226,8 +232,7 @@ def better(r: Any) -> Remark:
     """Which network errs less on the test data, by McNemar's test."""
     a, b = labels(r.names, r.methods)
     if not r.classifies:
-        losses = r.loss[:, 1]
-        return Remark(f"Test loss {number(float(losses[0]))} ({a}) and {number(float(losses[1]))} ({b})", "not tested")
+        return _lower(r, a, b)
     first, second = int(r.only_wrong[0, 1]), int(r.only_wrong[1, 0])
     test = mcnemar(first, second)
     p = min(1.0, 2 * min(test.above, test.below))
@@ -242,10 +247,22 @@ def better(r: Any) -> Remark:
     return Remark(f"{b if apart < 0 else a} errs less, by {abs(apart):.2g} points", counts, (), -1 if apart < 0 else 1)
 
 
-def explained(sharpness: Remark, error: Remark) -> str:
+def _lower(r: Any, a: str, b: str) -> Remark:
+    """Which of two regressions has the lower test loss, from the differences of the same examples."""
+    apart, error = float(r.loss[1, 1] - r.loss[0, 1]), float(r.apart_error[0, 1])
+    told = f"{a} {number(float(r.loss[0, 1]))}, {b} {number(float(r.loss[1, 1]))}, apart {number(apart)}"
+    told += f" ± {number(error)} by the same test examples"
+    if not abs(apart) > SURE * error:
+        return Remark("Their test losses are not told apart", told, ("more test examples",))
+    return Remark(f"{b if apart < 0 else a} has the lower test loss", told, (), -1 if apart < 0 else 1)
+
+
+def explained(sharpness: Remark, error: Remark, classifies: bool = True) -> str:
     """Whether the flatter network is the better one."""
     if not sharpness.sign or not error.sign:
-        return "So flatness explains no difference of test errors that is shown here"
+        what = "errors" if classifies else "losses"
+        return f"So flatness explains no difference of test {what} that is shown here"
+    better, worse = ("errs less", "errs more") if classifies else ("has the lower loss", "has the higher loss")
     if sharpness.sign == error.sign:
-        return "The flatter one errs less, as flatness would have it"
-    return "The flatter one errs more: flatness does not explain it"
+        return f"The flatter one {better}, as flatness would have it"
+    return f"The flatter one {worse}: flatness does not explain it"

@@ -33,17 +33,22 @@ def compare(
     from analyses.compare import REPORT
     from analyses.compare import compare as run
     from landscape.device import choose
+    from landscape.errors import InterruptedRun
     from landscape.files import refuse_existing
     from landscape.opening import open_checkpoints
 
     refuse_existing(out / REPORT, force)
     told_of = (lambda text: None) if quiet else say
     found, pair = open_checkpoints([a, b], problem, told_of)
-    with shown("compare", silent=quiet) as progress:
-        made = run(
-            found, pair, [a, b], out, batch_size=batch_size, force=force, device=choose(device), dtype=dtype,
-            progress=progress, say=told_of,
-        )  # fmt: skip
+    try:
+        with shown("compare", silent=quiet) as progress:
+            made = run(
+                found, pair, [a, b], out, batch_size=batch_size, force=force, device=choose(device), dtype=dtype,
+                progress=progress, say=told_of,
+            )  # fmt: skip
+    except KeyboardInterrupt:
+        again = f"run the same command again{'' if force else ' to go on'}"
+        raise InterruptedRun(f"stopped; what was answered until then is in {out}", again) from None
     if as_json:
         emit({"out": str(made.report), "verdict": made.verdict.answer, "detail": made.verdict.detail})
     else:

@@ -22,6 +22,7 @@ class Asymmetry:
     Attributes:
         names: Labels of the checkpoint, and of the one that the first direction points to, if any.
         methods: Their training methods.
+        classifies: Whether errors are parts of one, and losses in nats.
         directions: Names of the lines.
         rules: Their BatchNorm rules.
         batchnorm: The rules asked for.
@@ -74,6 +75,7 @@ class Asymmetry:
 
     names: tuple[str, ...]
     methods: tuple[str, ...]
+    classifies: bool
     directions: tuple[str, ...]
     rules: tuple[str, ...]
     batchnorm: str

@@ -17,6 +17,7 @@ class Shift:
         names: Labels of both checkpoints.
         methods: Their training methods.
         batchnorm: The rule for BatchNorm statistics.
+        classifies: Whether errors are parts of one, and losses in nats.
         assumptions: What the theorems suppose, with the number that was measured.
         status: See `landscape.valley.STATUS`.
         rho: ρ; NaN where the second checkpoint's last steps were not SAM's and none was given.
@@ -55,6 +56,7 @@ class Shift:
     names: tuple[str, ...]
     methods: tuple[str, ...]
     batchnorm: str
+    classifies: bool
     assumptions: tuple[str, ...]
     status: Array = quantity("1", "0 measured, else see the documentation")
     rho: Array = quantity("theta", "radius of SAM's ball")

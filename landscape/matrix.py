@@ -119,6 +119,7 @@ class Matrix:
             "layer": self.layer,
             "batchnorm": self.batchnorm if surface.has_batchnorm else "none",
             "examples": self.examples or len(surface.problem.train),
+            "classifies": surface.classifies,
             "rho": self.rho if self.operator == "sam" else float("nan"),
         }
 
@@ -171,6 +172,7 @@ class Measured:
         batchnorm: The rule for BatchNorm statistics.
         examples: Training examples that were used.
         rho: Length of SAM's perturbation; NaN for other matrices.
+        classifies: Whether errors are parts of one, and losses in nats.
     """
 
     names: tuple[str, ...]
@@ -180,6 +182,7 @@ class Measured:
     batchnorm: str
     examples: int
     rho: float
+    classifies: bool
 
     @property
     def label(self) -> str:

@@ -75,6 +75,12 @@ def arrays(result: object) -> dict[str, dataclasses.Field[Any]]:
     return {f.name: f for f in dataclasses.fields(result) if "dims" in f.metadata}  # type: ignore[arg-type]
 
 
+def unit_of(result: object, name: str) -> str:
+    """The unit of a field of a result; the loss of a regression, and what is made of it, is not in nats."""
+    unit: str = arrays(result)[name].metadata["unit"]
+    return unit if getattr(result, "classifies", True) else unit.replace("nats", "1")
+
+
 def equal(one: object, other: object) -> bool:
     """Whether two results hold the same values; NaN equals NaN."""
     if type(one) is not type(other):

@@ -21,6 +21,7 @@ from landscape.result import Array, quantity
 from landscape.training.methods import labels
 
 TOP = 0.1  # of the rise: a climb that ends with a larger first-order gap has found no top
+EQUAL = 1.05  # a smaller factor between rises or curvatures is about none: climbs from other starts differ by as much
 LOST = 0.1  # of the rise: more rounding leaves less than one digit
 
 

@@ -20,7 +20,7 @@ import numpy as np
 
 from landscape.errors import InputError
 from landscape.files import atomic
-from landscape.result import Array, Provenance, arrays
+from landscape.result import Array, Provenance, arrays, unit_of
 
 SCHEMA = "landscape/result/1"
 _LARGEST = 2**31  # bytes of one dataset that reading accepts
@@ -60,7 +60,8 @@ def _image(result: object, provenance: Provenance) -> bytes:
         )
         names = {dim: np.array(getattr(result, field)) for dim, field in getattr(result, "labelled", {}).items()}
         for name in sorted(fields, key=lambda name: fields[name].metadata["dims"] != (name,)):  # coordinates first
-            _write(file, name, np.asarray(getattr(result, name)), fields[name].metadata, names)
+            about = {**fields[name].metadata, "unit": unit_of(result, name)}
+            _write(file, name, np.asarray(getattr(result, name)), about, names)
         file.attrs["sha256"] = np.bytes_(_digest(file, fields))
         file.flush()
         return bytes(file.id.get_file_image())

@@ -25,8 +25,8 @@ ASSUMPTIONS = (
     "assumption 2.3.3, the shift lies in [ζ, r]: in θ",
     "assumption 2.3.3, the shift has either sign by chance",
     "assumption 2.3.4, asymmetric nearby: part of points",
-    "theorem 3.3.3, ρ is above (θ)",
-    "theorem 3.3.3, ρ is below (θ)",
+    "theorem 3.3.3, ρ is above its lower bound (θ)",
+    "theorem 3.3.3, ρ is below its upper bound (θ)",
 )
 
 

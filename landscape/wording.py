@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import Protocol
 
 import numpy as np
 
@@ -70,6 +71,25 @@ def spread(values: Iterable[float], unit: str = "") -> str:
     mean = f"{number(float(found.mean()))}{f' {unit}' if unit else ''}"
     low, high = number(float(found.min())), number(float(found.max()))
     return mean if low == high else f"{mean} ({low} to {high})"
+
+
+class Told(Protocol):
+    """A result that says what its loss is."""
+
+    @property
+    def classifies(self) -> bool:
+        """Whether it is a classification's, in nats; a regression's has no unit."""
+        ...
+
+
+def nats(result: Told, form: str = "{}") -> str:
+    """The unit of a result's loss in a form such as " ({})"; "" for a regression, whose loss has none."""
+    return form.format("nats") if result.classifies else ""
+
+
+def curvature(result: Told) -> str:
+    """The unit of second derivatives of a result's loss."""
+    return "nats/θ²" if result.classifies else "1/θ²"
 
 
 def percent(values: Iterable[float]) -> str:

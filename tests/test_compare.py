@@ -112,3 +112,18 @@ def test_the_command_notes_what_it_leaves_out_unless_it_is_to_be_quiet(
     assert "Not asked: plane, because the loss is too flat" in done.stdout
     quiet = run("compare", *pair.paths, "--out", tmp_path, "--force", "-q")
     assert quiet.stderr == ""
+
+
+def test_a_comparison_that_is_stopped_says_that_its_answers_were_kept(
+    run: Command, pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compare, "ASKED", (evaluate, plane))
+    with monkeypatch.context() as stopped:
+        stopped.setattr(plane, "compute", failing(KeyboardInterrupt()))  # type: ignore[arg-type]
+        done = run("compare", *pair.paths, "--out", tmp_path, "-q")
+    assert done.exit_code == 75
+    assert done.stderr == (
+        f"error: stopped; what was answered until then is in {tmp_path}\n  try: run the same command again to go on\n"
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["evaluate.h5"]
+    assert run("compare", *pair.paths, "--out", tmp_path, "-q").exit_code == 0

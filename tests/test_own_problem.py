@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 
+import h5py
 import pytest
 import torch
 from conftest import Command
 
+from analyses.pages import read
 from landscape import checkpoint as checkpoints
 from landscape import problem as problems
 from landscape.errors import InputError
@@ -344,3 +347,36 @@ def test_a_network_that_flattens_by_view_works_on_the_images_that_come_along(run
     assert done.exit_code == 2
     assert "`view` is one reason" in done.stderr
     assert len(done.stderr.splitlines()) == 2
+
+
+def test_a_regression_is_told_without_nats(run: Command, tmp_path: Path) -> None:
+    (tmp_path / "line.py").write_text(REGRESSION.replace("nn.Linear(1, 1)", CURVED))
+    sgd, sam, out = tmp_path / "sgd.pt", tmp_path / "sam.pt", tmp_path / "pair"
+    for method, path in (("sgd", sgd), ("sam", sam)):
+        assert run("train", f"{tmp_path}/line.py:problem", "--method", method, "-q", "--out", path).exit_code == 0
+    done = run("compare", sgd, sam, "--out", out, "-q")
+    assert done.exit_code == 0, done.output
+    along = run("along", sgd, sam, "--out", out / "again.h5", "-q")
+    assert along.exit_code == 0, along.output
+    assert run("report", *sorted(out.glob("*.h5")), "--out", tmp_path / "all.html").exit_code == 0
+    for text in (done.output, along.output, (out / "report.html").read_text(), (tmp_path / "all.html").read_text()):
+        assert not re.search(r"\bnats\b", text)
+    with h5py.File(out / "shift.h5") as file:
+        assert {file[name].attrs["units"] for name in ("gap", "p")} == {b"1", b"1 / theta"}
+
+    found = read(out / "evaluate.h5").result
+    losses = []
+    for path in (sgd, sam):
+        problem, (one,) = open_checkpoints([path], None, print)
+        model = problem.build(0)
+        torch.nn.utils.vector_to_parameters(one.theta, model.parameters())
+        losses.append((model(problem.test.inputs) - problem.test.targets).square().mean(1).detach())
+    apart = losses[1] - losses[0]
+    assert found.apart_error[0, 1] == pytest.approx(float(apart.std()) / len(apart) ** 0.5, rel=1e-4)
+    told = (
+        "has the lower test loss" if abs(apart.mean()) > 1.96 * found.apart_error[0, 1] else "losses are not told apart"
+    )
+    assert told in done.stdout
+
+
+CURVED = "nn.Sequential(nn.Linear(1, 4), nn.Tanh(), nn.Linear(4, 1))"

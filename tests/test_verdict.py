@@ -56,6 +56,15 @@ def test_no_side_is_named_where_random_directions_are_as_unequal(sides: asymmetr
     assert "no clear side" in small.text  # sure, but not a factor of two
 
 
+def test_no_side_is_named_beside_too_few_random_directions(sides: asymmetry.Result) -> None:
+    for count, told in ((18, "18 random directions are too few to compare it with"), (19, "lies on the flat side")):
+        few = replace(
+            sides, null_ratio=sides.null_ratio[:count] / 10, null_family=("Gaussian",) * count,
+            null_rule=sides.rules[:1] * count,
+        )  # fmt: skip
+        assert told in asymmetry.words(few)[0]
+
+
 def test_what_speaks_against_a_side_is_said(sides: asymmetry.Result) -> None:
     assert not [text for text in side(sides).open if "log rise ratio" in text]
     found = side(replace(sides, decayed_log_ratio=np.array([1.5]), held_out_ratio=np.array([-0.1]))).open
@@ -185,6 +194,9 @@ def test_an_eigenvalue_below_zero_has_no_ratio(curved: hessian.Result) -> None:
     found = sharper(replace(curved, eigenvalue=lam, interval_low=lam - 0.001, interval_high=lam + 0.001))
     assert found.text.startswith("SGD→SAM has the smaller λ₁, −0.0200 against 10.0")
     assert found.sign == -1
+    below = replace(curved, eigenvalue=lam, interval_low=lam - 0.001, interval_high=lam + 0.001)
+    told = "SGD→SAM has the smaller λ₁: the loss there rises in no direction by curvature"
+    assert hessian.words(below)[0] == told
 
 
 def test_a_rise_of_the_loss_alone_is_told(pair: Pair) -> None:
@@ -267,3 +279,13 @@ def test_a_rise_of_the_error_alone_that_few_examples_explain_decides_nothing(pai
         assert interpolate.words(sure)[0] == f"A barrier in the error (2 points or more){rest}"
         assert barrier(sure).text.startswith("A barrier of")
     assert interpolate.words(few, sure)[0] == "A barrier in the error in 1 of 2 seeds"
+
+
+def test_eigenvalues_that_hardly_differ_are_about_equal_however_sure(curved: hessian.Result) -> None:
+    lam = np.array([[10.0], [9.6]])
+    near = replace(curved, eigenvalue=lam, interval_low=lam - 1e-3, interval_high=lam + 1e-3)
+    found = sharper(near)
+    assert found.text == "SGD and SGD→SAM are about equally flat in λ₁"
+    assert found.sure == "their λ₁ differ by a factor of 1.04, in [1.04, 1.04]"
+    assert found.sign == 0
+    assert hessian.words(near)[0] == "SGD and SGD→SAM are about equally flat in λ₁: a factor of 1.04"
