@@ -126,8 +126,10 @@ def provenance(path: Path) -> Provenance:
     """
     with _open(path) as file:
         try:
-            read = {f.name: _decoded(file.attrs[f.name], text=f.type == "str") for f in dataclasses.fields(Provenance)}
-            return Provenance(**read)
+            known = [
+                f for f in dataclasses.fields(Provenance) if f.name in file.attrs or f.default is dataclasses.MISSING
+            ]
+            return Provenance(**{f.name: _decoded(file.attrs[f.name], text=f.type == "str") for f in known})
         except _BROKEN as error:
             _damaged(path, error)
 
@@ -154,15 +156,35 @@ def load(path: Path, kind: type[R]) -> R:
     with _open(path) as file:
         try:
             fields = {f.name: f for f in dataclasses.fields(kind) if "dims" in f.metadata}  # type: ignore[arg-type]
-            values = {name: _read(file, name, fields[name].metadata) for name in fields}
             plain = json.loads(file.attrs["values"].decode())
-            same = file.attrs["sha256"].decode() == _digest(file, fields)
-            result = kind(**values, **{k: tuple(v) if isinstance(v, list) else v for k, v in plain.items()})
+            others = _unlike(file, set(fields), set(plain) ^ ({f.name for f in dataclasses.fields(kind)} - set(fields)))  # type: ignore[arg-type]
+            if not others:
+                values = {name: _read(file, name, fields[name].metadata) for name in fields}
+                same = file.attrs["sha256"].decode() == _digest(file, fields)
+                result = kind(**values, **{k: tuple(v) if isinstance(v, list) else v for k, v in plain.items()})
         except _BROKEN as error:
             _damaged(path, error)
+    if others:
+        named = f"it differs in {', '.join(others)}"
+        raise InputError(f"{path} is damaged or was written by another version of landscape: {named}", _AGAIN)
     if not same:
         raise InputError(f"{path} is damaged: its content does not match its SHA-256", _AGAIN)
     return result
+
+
+def _unlike(file: h5py.File, fields: set[str], plain: set[str]) -> list[str]:
+    """Names that only one of a file and its kind of result has, of arrays and of other values.
+
+    Args:
+        file: The file.
+        fields: Names of the arrays of that kind of result.
+        plain: Names of the other values in which both differ.
+
+    Returns:
+        All in order.
+    """
+    stored = {name for name, link in file.items() if isinstance(link, h5py.Dataset) and not link.is_scale}
+    return sorted((stored - fields) | (fields - set(file)) | plain)
 
 
 def _read(file: h5py.File, name: str, about: Mapping[str, Any]) -> Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import random
 from dataclasses import dataclass, replace
@@ -108,6 +109,32 @@ def test_a_cut_or_foreign_file_is_refused(tmp_path: Path) -> None:
         file["x"] = 1
     with pytest.raises(InputError, match="no result"):
         store.load(path, Sample)
+
+
+@pytest.mark.parametrize("change", ["an array more", "an array less", "a value more", "a value less"])
+def test_what_another_version_wrote_is_told(tmp_path: Path, change: str) -> None:
+    path = tmp_path / "r.h5"
+    store.save(path, sample(), ABOUT)
+    with h5py.File(path, "r+") as file:
+        plain = json.loads(file.attrs["values"].decode())
+        name = next(iter(plain)) if change == "a value less" else "level" if change == "an array less" else "other"
+        if change == "an array more":
+            file.create_dataset("other", data=np.zeros(3))
+        elif change == "an array less":
+            del file["level"]
+        else:
+            changed = {**plain, "other": 1} if change == "a value more" else {k: plain[k] for k in plain if k != name}
+            file.attrs["values"] = np.bytes_(json.dumps(changed).encode())
+    with pytest.raises(InputError) as refused:
+        store.load(path, Sample)
+    assert refused.value.cause.endswith(f"by another version of landscape: it differs in {name}")
+
+
+def test_provenance_of_before_a_field_was_known_is_read(tmp_path: Path) -> None:
+    store.save(tmp_path / "r.h5", sample(), ABOUT)
+    with h5py.File(tmp_path / "r.h5", "r+") as file:
+        del file.attrs["smoothing"]
+    assert store.provenance(tmp_path / "r.h5") == ABOUT
 
 
 @pytest.mark.parametrize("attack", ["soft", "external link", "external storage", "huge", "missing", "group"])
