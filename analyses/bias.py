@@ -67,7 +67,7 @@ def _shift_words(results: Sequence[Shift]) -> str:
     if not known:
         return "test loss and training loss have no common place within reach: the shift is not known"
     least, largest = min(float(r.gap_low) for r in known), max(float(r.gap_high) for r in known)
-    gaps = f"{spread([float(r.gap) for r in known], nats(known[0]))}"
+    gaps = spread([float(r.gap) for r in known], nats(known[0]))
     gaps += f" ({number(least)} to {number(largest)} given the error between points)"
     return f"test loss fits best when shifted by {spread([float(r.shift) for r in known])}, leaving a gap of {gaps}"
 

@@ -19,7 +19,7 @@ from landscape.options import option
 from landscape.result import SPLITS, Array, quantity
 from landscape.training.methods import labels
 from landscape.types import Progress, Work, quiet
-from landscape.wording import percent, seeds, spread
+from landscape.wording import nats, percent, seeds, spread
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -214,7 +214,7 @@ def words(*results: Connection) -> tuple[str, str]:
         detail += f". Largest rise of the test error: {errors}"
     if not line[:, 0, 0].any():
         return "No barrier on the straight line: no curve is needed", detail
-    unit = "nats" if results[0].classifies else ""
+    unit = nats(results[0])
     told = f"{spread(curve[:, 0, 0], unit)} on the curve, {spread(line[:, 0, 0])} on the straight line"
     return f"{_compared(curve, line, results[0].classifies)}: {told}{_holes(results)}", detail
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from landscape.interpolation import NEGATIVE_VARIANCE, OK, STATUS, Interpolation
 from landscape.training.methods import labels
-from landscape.wording import number, percent, seeds, spread
+from landscape.wording import nats, number, percent, seeds, spread
 
 CONNECTED = 0.02
 """Rise of the training error from which on two networks lie in two valleys, as a proportion."""
@@ -139,7 +139,7 @@ def listing(result: Interpolation) -> list[str]:
 
 def _uncertainty(r: Interpolation) -> list[str]:
     """How sure the barrier is, and the curve between its points."""
-    unit = " nats" if r.classifies else ""
+    unit = nats(r, " {}")
     between, sampling, halves = r.barrier_loss_between[0], 1.96 * r.barrier_loss_sampling[1], r.barrier_loss_halves[1]
     lines = []
     if np.isfinite(r.barrier_loss[0]):
@@ -175,7 +175,7 @@ def _slopes(r: Interpolation) -> list[str]:
     if not np.isfinite(ends).all():
         return []
     told = ", ".join(f"{name} {number(v)}" for name, v in zip(labels(r.names, r.methods), ends, strict=True))
-    return [f"slope dL/dα of the training loss{', in nats' if r.classifies else ''}: {told}"]
+    return [f"slope dL/dα of the training loss{nats(r, ', in {}')}: {told}"]
 
 
 def _missing(r: Interpolation) -> list[str]:

@@ -14,7 +14,7 @@ import numpy as np
 from landscape.plane import Plane
 from landscape.result import Array
 from landscape.style import NEUTRAL, layout, mark, plain
-from landscape.wording import number
+from landscape.wording import nats, number
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -163,7 +163,7 @@ def _state(result: Plane, field: str, s: int) -> tuple[dict[str, list[Any]], dic
         "hovertemplate": [hover, hover, hover, None, _MISSING, _OWN, None, _OWN],
         "text": [None, None, None, None, _reasons(result, j, i), _labels(result), None, _labels(result)],
     }
-    title = f"{result.split[s]} {field}" + (" (nats)" if field == "loss" and result.classifies else "")
+    title = f"{result.split[s]} {field}" + (nats(result, " ({})") if field == "loss" else "")
     ticks = _ticks(raw) if log else {"tickmode": "auto"}
     if field == "error":
         ticks["tickformat"] = ".0%" if np.nanmax(raw, initial=0) - np.nanmin(raw, initial=1) > 0.04 else ".1%"

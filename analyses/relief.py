@@ -52,7 +52,7 @@ def _lowest(results: Sequence[Plane], s: int) -> str:
     """The range of one loss, and how far its lowest point is from the nearest checkpoint."""
     if not all(np.isfinite(r.loss[s]).any() for r in results):
         return ""
-    unit = " nats" if results[0].classifies else ""
+    unit = nats(results[0], " {}")
     low, high = (spread(float(f(r.loss[s])) for r in results) for f in (np.nanmin, np.nanmax))
     told = f"on the grid from {low} to {high}{unit}"
     if not results[0].names:

@@ -34,7 +34,7 @@ from landscape.rise import EQUAL, is_lost
 from landscape.statistics.counts import mcnemar
 from landscape.training.methods import labels
 from landscape.valley import OK, STATUS
-from landscape.wording import number, plural
+from landscape.wording import nats, number, plural
 
 QUESTION = "What does the pair show?"
 
@@ -163,16 +163,14 @@ def sharper(r: Any, rises: Any | None = None) -> Remark:
             told = " against ".join(number(float(value[i])) for i in (flat, 1 - flat))
             text = f"{(a, b)[flat]} has the smaller λ₁, {told}: the loss there rises in no direction by curvature"
             return Remark(text, f"the intervals of λ₁ lie apart{agree}", against, -1 if flat else 1)
-        least, most = low[1 - flat] / high[flat], high[1 - flat] / low[flat]
+        bounds = f"[{number(float(low[1 - flat] / high[flat]))}, {number(float(high[1 - flat] / low[flat]))}]"
         factor = float(value[1 - flat] / value[flat])
         if factor < EQUAL:
-            told = (
-                f"their λ₁ differ by a factor of {number(factor)}, in [{number(float(least))}, {number(float(most))}]"
-            )
+            told = f"their λ₁ differ by a factor of {number(factor)}, in {bounds}"
             return Remark(f"{a} and {b} are about equally flat in λ₁", told)
         return Remark(
             f"{(a, b)[flat]} is {number(factor)} times flatter in λ₁ than {(a, b)[1 - flat]}",
-            f"the intervals of λ₁ lie apart, ratio in [{number(float(least))}, {number(float(most))}]{agree}",
+            f"the intervals of λ₁ lie apart, ratio in {bounds}{agree}",
             against,
             -1 if flat else 1,
         )
@@ -207,7 +205,7 @@ def _scale_free(rises: Any | None, flat: int) -> tuple[str, tuple[str, ...]]:
 def barrier(r: Any) -> Remark:
     """Whether the two lie in one valley."""
     height, between = float(r.barrier_loss[0]), float(r.barrier_loss_between[0])
-    unit = " nats" if r.classifies else ""
+    unit = nats(r, " {}")
     if not math.isfinite(height):
         return Remark("Whether a barrier lies between them could not be measured", "the loss of an end is not finite")
     if within_sampling(r):

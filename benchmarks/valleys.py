@@ -38,6 +38,7 @@ from analyses.run import ask
 from landscape import report
 from landscape.device import choose
 from landscape.opening import open_checkpoints
+from landscape.query import short
 from landscape.training.files import Order, train_to_file
 from landscape.types import Setting
 from landscape.wording import number
@@ -267,12 +268,6 @@ def summary(page: Path) -> str:
     problems = [line.removeprefix("## ") for line in lines if line.startswith("## ")]
     sentences = [line.removeprefix(_FOUND) for line in lines if line.startswith(_FOUND)]
     return "\n".join(f"- **{name}**: {text}" for name, text in zip(problems, sentences, strict=True))
-
-
-def short(spec: str) -> str:
-    """A spec without its directory."""
-    kind, _, place = spec.partition(":")
-    return f"{kind}/{place.rpartition('/')[2]}" if place else spec
 
 
 def title(spec: str, settings: Sequence[str]) -> str:

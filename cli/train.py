@@ -64,8 +64,8 @@ def train(
     """Train SPEC with SGD, SAM or a method between, and write a checkpoint.
 
     SPEC names data and network: digits/resnet8, digits/mlp, mnist:DIR/mlp, fashion-mnist:DIR/resnet8,
-    cifar10:DIR/resnet18, or your own FILE.py:NAME; ?train_size=N or
-    ?label_smoothing=S may follow. Defaults in brackets are those where the problem names no other.
+    cifar10:DIR/resnet18, or your own FILE.py:NAME; ?train_size=N or ?label_smoothing=S may follow. Defaults in brackets
+    are those where the problem names no other.
     """
     from landscape import problem as problems
     from landscape.device import choose

@@ -1,9 +1,10 @@
-"""What follows the '?' of a spec: fewer training examples, and smoothed targets of the loss."""
+"""The text of a spec: what follows its '?', fewer training examples and smoothed targets, and its short form."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
 from landscape.errors import UsageError, nearest
 
@@ -52,6 +53,22 @@ def parse(text: str, spec: str) -> Query:
             raise UsageError(f"'{part}' in '{spec}' is {'given twice' if key in found else 'no such number'}", form)
         found[key] = known
     return Query(**found)  # type: ignore[arg-type]
+
+
+def short(spec: str) -> str:
+    """A spec without the directory of its data or of its file, which may lie elsewhere tomorrow.
+
+    Args:
+        spec: For instance "cifar10:/data/cifar10/resnet18?train_size=100", or "/home/me/own.py:problem".
+
+    Returns:
+        For instance "cifar10/resnet18?train_size=100", or "own.py:problem".
+    """
+    body, mark, query = spec.partition("?")
+    kind, colon, rest = body.partition(":")
+    if kind.endswith(".py"):
+        return f"{Path(kind).name}{colon}{rest}{mark}{query}"
+    return f"{kind}/{rest.rpartition('/')[2]}{mark}{query}" if colon else spec
 
 
 def _count(value: str) -> int | None:

@@ -183,7 +183,8 @@ def _unlike(file: h5py.File, fields: set[str], plain: set[str]) -> list[str]:
     Returns:
         All in order.
     """
-    stored = {name for name, link in file.items() if isinstance(link, h5py.Dataset) and not link.is_scale}
+    own = (name for name in file if isinstance(file.get(name, getlink=True), h5py.HardLink))  # follows no link away
+    stored = {name for name in own if isinstance(file[name], h5py.Dataset) and not file[name].is_scale}
     return sorted((stored - fields) | (fields - set(file)) | plain)
 
 

@@ -73,7 +73,7 @@ def spread(values: Iterable[float], unit: str = "") -> str:
     return mean if low == high else f"{mean} ({low} to {high})"
 
 
-class Told(Protocol):
+class OfLoss(Protocol):
     """A result that says what its loss is."""
 
     @property
@@ -82,12 +82,12 @@ class Told(Protocol):
         ...
 
 
-def nats(result: Told, form: str = "{}") -> str:
+def nats(result: OfLoss, form: str = "{}") -> str:
     """The unit of a result's loss in a form such as " ({})"; "" for a regression, whose loss has none."""
     return form.format("nats") if result.classifies else ""
 
 
-def curvature(result: Told) -> str:
+def curvature(result: OfLoss) -> str:
     """The unit of second derivatives of a result's loss."""
     return "nats/θ²" if result.classifies else "1/θ²"
 

@@ -32,7 +32,8 @@ def problem() -> Problem:
 
 
 def settings(**values: object) -> Settings:
-    return resolve({"epochs": 6, "batch_size": 8, "rho": 0.1, "period": 4, "switch": 0.6, "evaluations": 3, **values})  # type: ignore[dict-item]
+    base = {"epochs": 6, "batch_size": 8, "rho": 0.1, "period": 4, "switch": 0.6, "evaluations": 3}
+    return resolve({**base, "label_smoothing": 0.0, **values})  # type: ignore[dict-item]
 
 
 def plain_loop(problem: Problem, chosen: Settings, step: Callable[..., None] | None = None) -> nn.Module:

@@ -40,7 +40,8 @@ def make_problem(model: Callable[..., nn.Module] = network, crop: int = 1, n: in
 
 def settings(**values: object) -> Settings:
     """Six epochs of six steps: T = 36, E = 24, n = 4."""
-    base = {"epochs": 6, "batch_size": B, "rho": 0.1, "period": 4, "switch": 2 / 3, "evaluations": 2}
+    base = {"epochs": 6, "batch_size": B, "rho": 0.1, "period": 4, "switch": 2 / 3, "evaluations": 2,
+            "label_smoothing": 0.0}  # fmt: skip
     return resolve({**base, **values})  # type: ignore[dict-item]
 
 

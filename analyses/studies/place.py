@@ -10,6 +10,7 @@ from pathlib import Path
 from analyses.studies.node import Place
 from analyses.studies.table import Scale, Study
 from landscape.errors import InputError, UsageError, nearest
+from landscape.query import short
 from landscape.types import Setting
 
 
@@ -87,13 +88,10 @@ def place_of(spec: str, data: str) -> Place:
             f"the study reads {spec}, and where the data lie is not said", "set LANDSCAPE_DATA, or add --set data=DIR"
         )
     problem = problems.load(spec.replace("{data}", data))
-    body, _, query = problem.spec.partition("?")
-    name, _, rest = body.partition(":")
-    if name.endswith(".py"):
-        digest = hashlib.sha256(Path(name).read_bytes()).hexdigest()
-        portable = f"{Path(name).name}:{rest}:{digest}"
-    else:
-        portable = f"{name.partition('/')[0]}/{body.rpartition('/')[2]}"
+    portable, _, query = short(problem.spec).partition("?")
+    file = problem.spec.partition(":")[0]
+    if file.endswith(".py"):
+        portable += f":{hashlib.sha256(Path(file).read_bytes()).hexdigest()}"
     return Place(
         problem.spec, f"{portable}?{query}", problem.fingerprint(), len(problem.train), len(problem.test),
         problem.defaults,

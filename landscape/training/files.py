@@ -14,6 +14,7 @@ from landscape.files import refuse_existing
 from landscape.interruption import signals
 from landscape.options import as_dict, differences
 from landscape.problem import Problem
+from landscape.query import short
 from landscape.task import smoothing_of
 from landscape.training.fork import relation
 from landscape.training.run import train
@@ -140,7 +141,7 @@ def _check_start(
     if other == "network" or start.data not in {"", problem.fingerprint()}:
         raise InputError(f"{start.name}.pt is of another {other} than {problem.spec}", "train both from one problem")
     if order.resume:
-        before, now = _short(start.problem), _short(problem.spec)
+        before, now = short(start.problem), short(problem.spec)
         if before and now and before != now:
             raise UsageError(f"{order.out} was trained on {before}, not on {now}", "resume with its own problem")
         changed = differences(complete(start.settings), as_dict(settings))
@@ -160,19 +161,10 @@ def _check_start(
     if settings.label_smoothing != smoothing_of(problem.task) and not asked:
         say(
             f"the fork goes on with the label smoothing of {start.name}.pt, {settings.label_smoothing:g}; the loss of "
-            f"{_short(problem.spec) or 'this problem'} has {smoothing_of(problem.task):g}"
+            f"{short(problem.spec) or 'this problem'} has {smoothing_of(problem.task):g}"
         )
     if apart:
         say(f"the fork is not what an unforked run would give: {'; '.join(apart)}")
-
-
-def _short(spec: str) -> str:
-    """A spec without the directory of its data or file, which may have moved."""
-    body, mark, query = spec.partition("?")
-    kind, colon, rest = body.partition(":")
-    if kind.endswith(".py"):
-        return f"{Path(kind).name}{colon}{rest}{mark}{query}"
-    return f"{kind}/{rest.rpartition('/')[2]}{mark}{query}" if colon else spec
 
 
 def _steps_to_keep(order: Order, settings: Settings, problem: Problem, done: int) -> dict[int, Path]:

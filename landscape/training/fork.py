@@ -45,8 +45,7 @@ def relation(start: Checkpoint, settings: Settings, n: int) -> list[str]:
     known = bool(start.settings) and start.settings.get("method") in METHODS
     values = complete(start.settings)
     old, new = resolve(values) if known else settings, as_dict(settings)
-    asked = [k for k in _ALWAYS if k != "label_smoothing" or new[k] is not None]  # None: the problem's, and so the same
-    found = differences({k: values.get(k) if known else None for k in asked}, {k: new[k] for k in asked})
+    found = differences({k: values.get(k) if known else None for k in _ALWAYS}, {k: new[k] for k in _ALWAYS})
     if not start.exact:
         found.append("the checkpoint is itself no exact fork")
     if not known:
